@@ -1,0 +1,1 @@
+"""Measurements to findings: one file per failure."""

@@ -1,0 +1,1 @@
+"""Representation to measurements: every number, with its formula and its limits."""

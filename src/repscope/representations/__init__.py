@@ -1,0 +1,1 @@
+"""Features as a value: stores on disk, representations, mergeable moments."""

@@ -1,0 +1,1 @@
+"""Known answers: planted representations with the truth beside them."""
