@@ -1,8 +1,8 @@
-"""What an array is here: shape names, the array namespace, one way to the host, stable hashes.
+"""What an array is here: shapes, namespace, the way to the host, stable hashes.
 
-Functions from features to report take NumPy and torch arrays alike, through the array API
-standard. Randomness is a hash of (seed, row id, draw): it needs no state, so that neither batch
-size nor order can change it.
+Functions from features to report take NumPy and torch arrays alike, through the array
+API standard. Randomness is a hash of (seed, row id, draw): it needs no state, so that
+neither batch size nor order can change it.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ def namespace(*arrays: Array) -> ModuleType:
 def host(array: Array) -> np.ndarray:
     """Return a NumPy array; the one place where data leave a device.
 
-    CPU tensors and NumPy arrays are not copied. bfloat16, which NumPy lacks, becomes float32.
+    CPU tensors and NumPy arrays are not copied. bfloat16, which NumPy lacks, becomes
+    float32.
     """
     if array_api_compat.is_torch_array(array):
         array = array.detach()
@@ -55,7 +56,7 @@ def is_on_device(array: Array) -> bool:
 
 
 def as_double(array: Array) -> Array:
-    """Return the array as float64 on its own device; no copy where it is float64 already."""
+    """Return the array as float64 on its own device; no copy where it is that."""
     xp = namespace(array)
     return xp.astype(array, xp.float64, copy=False)
 
@@ -68,7 +69,8 @@ def as_matrix(features: Array, name: str = "features") -> Array:
         name: what to call it in an error.
 
     Raises:
-        InputError: where it has not two dimensions, no rows or columns, or no real numbers.
+        InputError: where it has not two dimensions, no rows or columns, or no real
+            numbers.
     """
     if not array_api_compat.is_array_api_obj(features):
         features = _from_lists(features, name)
@@ -115,7 +117,8 @@ def _as_native_numbers(features: np.ndarray, name: str) -> np.ndarray:
 def mix(values: Shaped[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     """Return a well-mixed 64-bit hash of each integer (the finaliser of SplitMix64).
 
-    Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", Fig. 11.
+    Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators",
+        Fig. 11.
     As in the source.
 
     Example:
@@ -130,7 +133,7 @@ def mix(values: Shaped[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
 
 
 def hash_ids(ids: Shaped[np.ndarray, " n"], seed: int = 0) -> UInt64[np.ndarray, " n"]:
-    """Return one 64-bit hash per id; equal ids and seeds give equal hashes on every machine.
+    """Return one 64-bit hash per id, the same on every machine.
 
     Args:
         ids: integers or strings.
@@ -153,8 +156,9 @@ def hash_ids(ids: Shaped[np.ndarray, " n"], seed: int = 0) -> UInt64[np.ndarray,
 def hash_rows(features: Shaped[np.ndarray, "n d"]) -> UInt64[np.ndarray, " n"]:
     """Return one 64-bit hash per row: equal rows have equal hashes.
 
-    A multilinear hash of the rows' float64 bit patterns with fixed odd multipliers, mixed at the
-    end; two different rows collide with a probability of about 2^-63. Negative zero counts as zero.
+    A multilinear hash of the rows' float64 bit patterns with fixed odd multipliers,
+    mixed at the end; two different rows collide with a probability of about 2^-63.
+    Negative zero counts as zero.
     """
     # + 0.0 turns -0.0 into 0.0
     bits = (np.ascontiguousarray(features, dtype=np.float64) + 0.0).view(np.uint64)

@@ -1,7 +1,8 @@
 """Errors that help: what was got, what is allowed, what to do next.
 
-Every error that a caller can cause is one of the classes below. Each names the offender, what was
-found, what was expected and the fix, and carries the exit code of the command line.
+Every error that a caller can cause is one of the classes below. Each names the
+offender, what was found, what was expected and the fix, and carries the exit code of
+the command line.
 """
 
 import difflib
@@ -21,7 +22,8 @@ class RepscopeError(Exception):
     """An error a caller can cause and mend.
 
     Args:
-        what: what is wrong, with the offending argument or file (and row or shard) named.
+        what: what is wrong, with the offending argument or file (and row or shard)
+            named.
         found: what was got; empty when `what` says it.
         expected: what is allowed.
         fix: what to do or type next.
@@ -64,7 +66,7 @@ class NonFiniteFeatureError(InputError):
         rows = "row contains" if n_bad_rows == 1 else "rows contain"
         super().__init__(
             f"{name}: {n_bad_rows} {rows} NaN or infinity (first: row {first_bad_row})",
-            fix="--drop-nonfinite (in Python drop_nonfinite=True) drops and counts them",
+            fix="--drop-nonfinite (drop_nonfinite=True in Python) drops, counts them",
         )
 
 

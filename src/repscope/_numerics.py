@@ -1,7 +1,7 @@
-"""The numerics that several rooms share: safe eigenvalues, products, fits, per-row formulas.
+"""The numerics that several rooms share: eigenvalues, products, fits, row formulas.
 
-Formulas that both metrics and objectives need stand here once, written for the array API, so that
-they run on NumPy and, differentiable, on torch.
+Formulas that both metrics and objectives need stand here once, written for the array
+API, so that they run on NumPy and, differentiable, on torch.
 """
 
 import math
@@ -24,7 +24,8 @@ from repscope._arrays import (
 )
 from repscope._checking import InputError, Undecidable
 
-# Above this LAPACK's 32-bit workspace sizes overflow and it reports a misleading failure.
+# Above this LAPACK's 32-bit workspace sizes overflow and it reports a misleading
+# failure.
 LAPACK_MAXIMUM_D = 32_766
 # Memory that one blocked pairwise operation may hold.
 BLOCK_BYTES = 128 * 2**20
@@ -46,11 +47,12 @@ class Eigen:
 
 
 def safe_eigh(matrix: Float[Array, "d d"], *, vectors: bool = False) -> Eigen:
-    """Return the eigenvalues of a positive semi-definite matrix, in float64 on the host.
+    """Return the eigenvalues of a positive semi-definite matrix, in float64.
 
-    The matrix is checked to be finite, made symmetric and scaled by a power of two near its mean
-    diagonal; negative eigenvalues, which are rounding, become 0. If LAPACK fails, it is tried again
-    with a ridge of 1e-12 of the mean diagonal and another driver.
+    The matrix is checked to be finite, made symmetric and scaled by a power of two near
+    its mean diagonal; negative eigenvalues, which are rounding, become 0. If LAPACK
+    fails, it is tried again with a ridge of 1e-12 of the mean diagonal and another
+    driver.
 
     Args:
         matrix: symmetric up to rounding, such as a covariance.
@@ -105,8 +107,9 @@ def _eigh(
 def symmetric_product(centred: Float[Array, "n d"]) -> Float[Array, "d d"]:
     """Return X^T X in float64, on the device of X.
 
-    NumPy hands a product of a matrix with its own transpose to BLAS's symmetric rank-k update,
-    which does half the work; `benchmarks/bench_products.py` holds the comparison.
+    NumPy hands a product of a matrix with its own transpose to BLAS's symmetric rank-k
+    update, which does half the work; `benchmarks/bench_products.py` holds the
+    comparison.
     """
     return centred.T @ centred
 
@@ -131,7 +134,7 @@ class PowerLaw:
 
 
 def fit_power_law(values: Spectrum, first: int, last: int) -> PowerLaw:
-    """Return the weighted least-squares fit of log value_k on log k, with weights 1 / k.
+    """Return the least-squares fit of log value_k on log k, weighted by 1 / k.
 
     Args:
         values: positive values in descending order; rank 1 is values[0].
@@ -141,7 +144,8 @@ def fit_power_law(values: Spectrum, first: int, last: int) -> PowerLaw:
     Raises:
         Undecidable: with fewer than two ranks, or where a fitted value is not positive.
 
-    Source: Stringer et al. 2019, Methods; weights 1 / k as in Agrawal et al. 2022 (alpha-ReQ).
+    Source: Stringer et al. 2019, Methods; weights 1 / k as in Agrawal et al. 2022
+        (alpha-ReQ).
     As in the source.
 
     Example:
@@ -174,11 +178,13 @@ def fit_power_law(values: Spectrum, first: int, last: int) -> PowerLaw:
 
 
 def z_score_of_maximum(features: Features) -> Scores:
-    """Return how far the greatest feature of each row stands out: (max_k h_ik - mean_i) / std_i.
+    """Return how far the greatest feature of each row stands out.
 
-    Mean and standard deviation (ddof 0) are over the d features of the row. Differentiable on
-    torch, where the maximum has the subgradient of its position. A row whose features are all
-    equal scores 0.
+    z_i = (max_k h_ik - mean_i) / std_i
+
+    Mean and standard deviation (ddof 0) are over the d features of the row.
+    Differentiable on torch, where the maximum has the subgradient of its position. A
+    row whose features are all equal scores 0.
 
     Source: Kalibhat et al. 2022, Section 4. As in the source.
     """
@@ -193,7 +199,9 @@ def z_score_of_maximum(features: Features) -> Scores:
 
 
 def q_score(features: Features) -> Scores:
-    """Return Q_i = z_i / |h_i|_1, with z_i the z-score of the maximum; a zero row scores 0.
+    """Return the Q-Score of each row.
+
+    Q_i = z_i / |h_i|_1, with z_i the z-score of the maximum; a zero row scores 0.
 
     Source: Kalibhat et al. 2022, Eq. 2. As in the source.
     """
@@ -205,7 +213,7 @@ def q_score(features: Features) -> Scores:
 
 
 def unit_rows(features: Features) -> Features:
-    """Return each row divided by its Euclidean length, in float64; zero rows stay zero."""
+    """Return rows of Euclidean length 1, in float64; zero rows stay zero."""
     doubled = as_double(features)
     xp = namespace(doubled)
     # Dividing by the greatest entry first keeps the squares of 1e200 finite.
@@ -216,7 +224,7 @@ def unit_rows(features: Features) -> Features:
 
 
 def row_blocks(n: int, columns: int, *, item_bytes: int = 8) -> Iterator[slice]:
-    """Yield slices of rows, so that a block of `columns` values per row stays within memory.
+    """Yield slices of rows whose blocks of `columns` values stay within memory.
 
     Example:
         >>> list(row_blocks(3, 10))
@@ -232,8 +240,9 @@ def squared_distances(
 ) -> Float[np.ndarray, "n c"]:
     """Return |row - centre|^2 for every pair, in float64.
 
-    Both are shifted by the mean centre before the expansion |a|^2 + |b|^2 - 2 a b, which would
-    otherwise cancel: at a mean of 100 float32 gives a self-distance of 1.1 instead of 0.
+    Both are shifted by the mean centre before the expansion |a|^2 + |b|^2 - 2 a b,
+    which would otherwise cancel: at a mean of 100 float32 gives a self-distance of 1.1
+        instead of 0.
     """
     shift = centres.mean(axis=0)
     a, b = rows - shift, centres - shift

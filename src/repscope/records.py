@@ -1,8 +1,8 @@
-"""The values that repscope hands over: measurements, findings and all that a report shows.
+"""The values repscope hands over: measurements, findings, all that a report shows.
 
-Records are frozen and hold only plain values, so that a run can be read, compared and rendered
-again without data, weights or a GPU. `to_json` and `from_json` are strict: no NaN, no infinity, no
-unknown key, and `from_json(cls, to_json(x)) == x`.
+Records are frozen and hold only plain values, so that a run can be read, compared and
+rendered again without data, weights or a GPU. `to_json` and `from_json` are strict: no
+NaN, no infinity, no unknown key, and `from_json(cls, to_json(x)) == x`.
 """
 
 import dataclasses
@@ -58,9 +58,10 @@ class Measurement:
         layer: the layer of the encoder, "features" when there is only one.
         level: the label level or attribute; None for label-free numbers.
         formula: the id of the formula in the run's glossary.
-        details: numbers and words that qualify the value (ranks fitted, base rate, ...).
-        replicates: leave-one-block-out values; blocks are fixed by row ids, so that two runs
-            on the same rows can be compared pair by pair.
+        details: numbers and words that qualify the value (ranks fitted, base rate,
+            ...).
+        replicates: leave-one-block-out values; blocks are fixed by row ids, so that two
+            runs on the same rows can be compared pair by pair.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Measurement:
 
     @property
     def key(self) -> str:
-        """The name by which a run knows this number, such as ``ncc_accuracy[coarse]``."""
+        """The name by which a run knows it, such as ``ncc_accuracy[coarse]``."""
         level = f"[{self.level}]" if self.level else ""
         layer = f"@{self.layer}" if self.layer != "features" else ""
         return f"{self.name}{level}{layer}"
@@ -302,8 +303,8 @@ def from_json(kind: type[R], text: str) -> R:
         text: JSON; NaN and infinity are refused.
 
     Raises:
-        InputError: where the text is no JSON, holds an unknown or misses a needed key, or comes
-            from a newer schema.
+        InputError: where the text is no JSON, holds an unknown or misses a needed key,
+            or comes from a newer schema.
     """
     try:
         plain = json.loads(text, parse_constant=_refuse_constant)

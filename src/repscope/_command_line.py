@@ -1,0 +1,311 @@
+"""What the commands do: run the verb, save the report, show it and judge the gates.
+
+`repscope.cli` only declares the options and hands them over as records.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from repscope import _terminal
+from repscope._checking import EXIT_GATE, EXIT_OK, UsageError, check_choice
+from repscope._inputs import (
+    Columns,
+    Inputs,
+    Rows,
+    folders_read,
+    image_source,
+    open_test_store,
+    part,
+    read_rows,
+)
+from repscope.diagnosis.checks import CHECKS
+from repscope.diagnosis.compare import compare
+from repscope.diagnosis.demo import run_demo
+from repscope.diagnosis.diagnose import diagnose
+from repscope.diagnosis.gate import Gate, evaluate, parse_gates
+from repscope.metrics.catalogue import METRICS
+from repscope.records import RunRecord, to_json
+from repscope.report.report import Report
+from repscope.report.wording import clean
+from repscope.representations.store import Store, open_store
+
+# What `ls` prints of an entry; --json holds all of it.
+BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a run goes and how much of it is said."""
+
+    out: Path | None = None
+    overwrite: bool = False
+    fail_on: Sequence[str] = ()
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) -> int:
+    """Diagnose a features file, save the report and print it.
+
+    Args:
+        inputs: what to read.
+        output: where to write and what to say.
+        dry_run: say what would be done from headers and label columns, write nothing.
+
+    Returns:
+        The exit code: 0, or 1 where a gate failed.
+
+    Raises:
+        UsageError: for an option that does not fit, or an output folder in use.
+        InputError: for features, labels or ids that cannot be used.
+    """
+    sources = inputs.sources
+    gates = parse_gates(output.fail_on)
+    out = output.out or Path(f"{sources.features.resolve().stem}-report")
+    check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
+    store = open_store(sources.features, column=sources.column)
+    test = open_test_store(inputs)
+    rows = read_rows(inputs, store, test)
+    if dry_run:
+        told = plan(store, rows, out, test)
+        _terminal.show_entries({"would do": told}, as_json=output.as_json)
+        return EXIT_OK
+    if not output.quiet:
+        _terminal.note(f"measuring {_size(store)} of {clean(store.name)} ...")
+    report = diagnose(
+        store,
+        labels=part(rows.labels, slice(store.n)),
+        attributes=rows.attributes or None,
+        ids=rows.ids,
+        images=image_source(sources.images),
+        test=(test, part(rows.labels, slice(store.n, None))) if test else None,
+        reference=sources.reference,
+        split=rows.split,
+        seed=inputs.seed,
+        drop_nonfinite=inputs.drop_nonfinite,
+    )
+    save_and_show(report, out, output)
+    return judge(gates, report.record)
+
+
+def compare_runs(folders: Sequence[Path], output: Output) -> int:
+    """Compare saved runs with the first of them, save the comparison and print it.
+
+    Args:
+        folders: result folders; the first is the baseline.
+        output: where to write and what to say; the gates judge each run but the first.
+
+    Returns:
+        The exit code: 0, or 1 where a gate failed.
+
+    Raises:
+        UsageError: for fewer than two runs, or an output folder in use.
+        InputError: for a folder that holds no run.
+    """
+    if len(folders) < 2:
+        raise UsageError(
+            "compare needs at least two result folders",
+            found=f"{len(folders)}",
+            fix="repscope compare BASELINE-report OTHER-report",
+        )
+    gates = parse_gates(output.fail_on)
+    out = output.out or Path("comparison-report")
+    check_folder(out, overwrite=output.overwrite, read=folders)
+    runs = [Report.load(folder) for folder in folders]
+    save_and_show(compare(*runs), out, output)
+    codes = [
+        judge(gates, run.record, baseline=runs[0].record, name=f"{folder}: ")
+        for folder, run in zip(folders[1:], runs[1:], strict=True)
+    ]
+    return max(codes)
+
+
+def demonstrate(output: Output, *, seed: int) -> int:
+    """Diagnose real digits sound and damaged, compare them and print the comparison.
+
+    Args:
+        output: where to write and what to say.
+        seed: of everything random in it.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UsageError: for an output folder in use.
+    """
+    out = output.out or Path("repscope-demo")
+    check_folder(out, overwrite=output.overwrite)
+    if not output.quiet:
+        _terminal.note("diagnosing handwritten digits: sound, collapsed, drowned ...")
+    report = run_demo(out, seed=seed, overwrite=output.overwrite)
+    show_run(report.record, out, output)
+    return EXIT_OK
+
+
+def list_catalogue(what: str, *, as_json: bool) -> int:
+    """Print the metrics or the checks.
+
+    Args:
+        what: "metrics" or "checks".
+        as_json: as JSON instead of text.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UsageError: for another word.
+    """
+    check_choice("list", what, ("metrics", "checks"))
+    entries = _metric_entries() if what == "metrics" else _check_entries()
+    if not as_json:
+        entries = {
+            name: {heading: facts[heading] for heading in BRIEF if heading in facts}
+            for name, facts in entries.items()
+        }
+    _terminal.show_entries(entries, as_json=as_json)
+    return EXIT_OK
+
+
+def _metric_entries() -> dict[str, dict[str, str]]:
+    return {
+        metric.name: {
+            "title": metric.title,
+            "formula": metric.formula,
+            "needs": metric.needs,
+            "minimum_n": str(metric.minimum_n),
+            "cost": metric.cost,
+            "range": metric.range,
+            "direction": metric.direction,
+            "source": metric.source,
+            "misleads": metric.misleads,
+        }
+        for metric in METRICS
+    }
+
+
+def _check_entries() -> dict[str, dict[str, str]]:
+    return {
+        check.code: {
+            "title": check.title,
+            "severity": check.severity,
+            "needs": check.needs,
+            "cost": check.cost,
+            "page": check.page,
+            "remedies": ", ".join(check.remedies),
+        }
+        for check in CHECKS
+    }
+
+
+def check_folder(out: Path, *, overwrite: bool, read: Sequence[Path] = ()) -> None:
+    """Refuse an output folder that would destroy something, before computing.
+
+    Args:
+        out: the folder to write.
+        overwrite: whether a report in it may be replaced.
+        read: folders that the run reads.
+
+    Raises:
+        UsageError: where it is a file, lies inside a folder that is read, or is not
+            empty and may not be replaced.
+    """
+    for folder in read:
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"the output folder {out} lies inside {folder}, which is read",
+                fix="name another folder with -o",
+            )
+    if out.exists() and not out.is_dir():
+        raise UsageError(
+            f"the output {out} is a file",
+            expected="a new or empty folder",
+            fix="name another folder with -o",
+        )
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise UsageError(
+            f"the output folder {out} is not empty",
+            fix="--overwrite replaces the report in it; -o names another folder",
+        )
+
+
+def plan(store: Store, rows: Rows, out: Path, test: Store | None) -> dict[str, str]:
+    """Return what a diagnosis would do, as heading -> text.
+
+    Args:
+        store: the features; only its header is read.
+        rows: the columns beside them.
+        out: the folder that would be written.
+        test: the test features; None without ``--test``.
+    """
+    available = {"rows", "spectrum"}
+    available |= {"labels", "probe", "failure"} if rows.labels else set()
+    available |= {"attribute"} if rows.attributes else set()
+    names = [metric.name for metric in METRICS if metric.needs in available]
+    return {
+        "features": f"{store.name}: {_size(store)}",
+        "test": f"{test.name}: {_size(test)}" if test else "",
+        "labels": _levels(rows.labels),
+        "attributes": _levels(rows.attributes),
+        "measures": ", ".join(names),
+        "needs": _cost(store, n_levels=len(rows.labels)),
+        "writes": f"{out / 'report.html'}, results.json and the samples beside it",
+    }
+
+
+def _size(store: Store) -> str:
+    return f"{store.n:,} x {store.d:,} {store.dtype}"
+
+
+def _levels(columns: Columns) -> str:
+    counts = {name: len(np.unique(values)) for name, values in columns.items()}
+    return ", ".join(f"{name} ({count:,} values)" for name, count in counts.items())
+
+
+def save_and_show(report: Report, out: Path, output: Output) -> None:
+    """Write a report's folder and print the run."""
+    report.save(out, overwrite=output.overwrite)
+    show_run(report.record, out, output)
+
+
+def show_run(record: RunRecord, out: Path, output: Output) -> None:
+    """Print a run: the results on standard output, the rest on standard error.
+
+    Args:
+        record: the run.
+        out: its folder.
+        output: as JSON, quiet (the verdict alone) or verbose.
+    """
+    columns = _terminal.width()
+    if output.as_json:
+        _terminal.show(to_json(record, indent=2))
+    elif output.quiet:
+        _terminal.show(_terminal.verdict_line(record, columns))
+    else:
+        _terminal.show(_terminal.summary(record, columns, verbose=output.verbose))
+        _terminal.note(f"\nreport: {_terminal.printable(str(out / 'report.html'))}")
+        _terminal.note(_terminal.next_steps(record))
+
+
+def judge(
+    gates: Sequence[Gate],
+    record: RunRecord,
+    *,
+    baseline: RunRecord | None = None,
+    name: str = "",
+) -> int:
+    """Return the exit code that the gates give, and say which failed.
+
+    Args:
+        gates: from ``--fail-on``.
+        record: the run they judge.
+        baseline: the run that ``baseline`` refers to.
+        name: put before each line; needed where several runs are judged.
+    """
+    result = evaluate(gates, record, baseline)
+    for failure in result.failures:
+        _terminal.note(f"gate failed: {_terminal.printable(name + failure)}")
+    return EXIT_OK if result.passed else EXIT_GATE

@@ -1,0 +1,211 @@
+"""Which columns did the user name? The options of a diagnosis, read and joined.
+
+An option such as ``--labels`` takes the names of columns in the features file, a file
+with one value per row, or ``FILE:NAME,NAME``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from repscope._checking import (
+    InputError,
+    UsageError,
+    check_length,
+    did_you_mean,
+)
+from repscope.representations.store import Store, open_store, read_columns
+
+Column = Shaped[np.ndarray, " n"]
+Columns = dict[str, np.ndarray]
+
+# Suffixes by which a word is meant as a label file even when there is none.
+LABEL_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".json", ".txt")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of a diagnosis, as typed; the fields are the options' names."""
+
+    features: Path
+    column: str | None = None
+    images: str | None = None
+    test: Path | None = None
+    reference: Path | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a diagnosis reads, as typed; the fields are the options' names."""
+
+    sources: Sources
+    labels: str | None = None
+    attributes: str | None = None
+    ids: str | None = None
+    split: str | None = None
+    seed: int = 0
+    drop_nonfinite: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The columns beside the features, each with one value per row.
+
+    With a test file, its rows follow those of the features.
+    """
+
+    labels: Columns
+    attributes: Columns
+    ids: Column | None
+    split: Column | None
+
+
+def open_test_store(inputs: Inputs) -> Store | None:
+    """Return the store of ``--test``; None where it is not given.
+
+    Raises:
+        UsageError: where ``--split`` is given too.
+    """
+    if inputs.sources.test is None:
+        return None
+    if inputs.split is not None:
+        raise UsageError(
+            "--test and --split both say which rows are for testing",
+            fix="give one of them",
+        )
+    return open_store(inputs.sources.test, column=inputs.sources.column)
+
+
+def read_rows(inputs: Inputs, store: Store, test: Store | None) -> Rows:
+    """Return the columns that the options name.
+
+    Args:
+        inputs: the options.
+        store: the features.
+        test: the test features; None without ``--test``.
+
+    Raises:
+        InputError: for a file or column that is not there or of the wrong length.
+        UsageError: where one column is needed and several are named.
+    """
+    stores = (store, test) if test else (store,)
+    ids = _one_column("--ids", inputs.ids, stores)
+    split = _one_column("--split", inputs.split, stores)
+    return Rows(
+        labels=read_named("--labels", inputs.labels, stores),
+        attributes=read_named("--attributes", inputs.attributes, stores),
+        ids=ids[1] if ids else None,
+        split=_true_for_test(*split) if split else None,
+    )
+
+
+def read_named(option: str, text: str | None, stores: Sequence[Store]) -> Columns:
+    """Return the columns that ``fine,coarse``, ``FILE`` or ``FILE:fine,coarse`` names.
+
+    An existing file wins over a column of that name.
+
+    Args:
+        option: for errors.
+        text: as typed; None gives no columns.
+        stores: the features, and the test features where there are some; a column is
+            read from each and joined.
+
+    Raises:
+        InputError: for a file or column that is not there or of the wrong length.
+        UsageError: where a column is named twice.
+    """
+    if text is None:
+        return {}
+    file, names = _file_and_names(text)
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise UsageError(f"{option}: {doubled[0]!r} is named twice")
+    if file is not None:
+        return _columns_of_file(option, file, names, stores)
+    _refuse_missing_file(option, text, stores[0])
+    return {
+        name: np.concatenate([store.column(name) for store in stores]) for name in names
+    }
+
+
+def _file_and_names(text: str) -> tuple[Path | None, list[str]]:
+    """Return the file, if it names one, and the columns asked for."""
+    if Path(text).is_file():
+        return Path(text), []
+    before, colon, after = text.rpartition(":")
+    if colon and Path(before).is_file():
+        return Path(before), _names(after)
+    return None, _names(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _columns_of_file(
+    option: str, file: Path, names: Sequence[str], stores: Sequence[Store]
+) -> Columns:
+    held = read_columns(file)
+    for name in names:
+        if name not in held:
+            raise InputError(
+                f"{option}: {file} has no column {name!r}", fix=did_you_mean(name, held)
+            )
+    n = sum(store.n for store in stores)
+    of = " and ".join(store.name for store in stores)
+    for name in names or held:
+        check_length(f"{option} {file.name}:{name}", len(held[name]), n, of)
+    return {name: held[name] for name in names or held}
+
+
+def _refuse_missing_file(option: str, text: str, store: Store) -> None:
+    is_path = "/" in text or text.endswith(LABEL_SUFFIXES)
+    if is_path and text not in store.column_names:
+        raise InputError(
+            f"{option}: there is no file {text}",
+            expected=f"a file ({', '.join(LABEL_SUFFIXES)}) or columns of {store.name}",
+        )
+
+
+def _one_column(
+    option: str, text: str | None, stores: Sequence[Store]
+) -> tuple[str, Column] | None:
+    if text is None:
+        return None
+    columns = read_named(option, text, stores)
+    if len(columns) != 1:
+        raise UsageError(
+            f"{option}: one column is needed",
+            found=", ".join(columns),
+            fix=f"{option} FILE:NAME takes one of several",
+        )
+    return next(iter(columns.items()))
+
+
+def _true_for_test(name: str, values: Column) -> Column:
+    """Return the split with True for test, also from a column such as ``is_train``."""
+    says_train = "train" in name.lower() and "test" not in name.lower()
+    is_flag = values.dtype == bool or (
+        values.dtype.kind in "iu" and bool(np.isin(values, (0, 1)).all())
+    )
+    return values == 0 if says_train and is_flag else values
+
+
+def folders_read(sources: Sources) -> list[Path]:
+    """Return the paths that are read, in which nothing may be written."""
+    images = [Path(sources.images)] if sources.images else []
+    others = [path for path in (sources.test, sources.reference) if path]
+    return [sources.features, *images, *others]
+
+
+def part(labels: Columns, rows: slice) -> Columns | None:
+    """Return some rows of each level; None where there is no level."""
+    return {name: values[rows] for name, values in labels.items()} or None
+
+
+def image_source(text: str | None) -> Path | str | None:
+    """Return a folder as a path and anything else as the name of a column."""
+    return Path(text) if text and Path(text).is_dir() else text

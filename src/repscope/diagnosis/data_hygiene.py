@@ -1,0 +1,52 @@
+"""RS501: do constant features, repeated rows or dropped rows stain the numbers?
+
+An advisory: it says what to know when reading the rest, and does not change the
+verdict.
+"""
+
+from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecided
+from repscope.records import Status
+
+
+def decide(evidence: Evidence) -> Judgement:
+    """Return whether anything about the data should be known first."""
+    shown = evidence.those(
+        "dead_features", "duplicate_rows", "leaked_rows", "dropped_rows"
+    )
+    dead = evidence.value("dead_features")
+    repeated = evidence.value("duplicate_rows")
+    leaked = evidence.value("leaked_rows")
+    dropped = evidence.value("dropped_rows")
+    if repeated is None:
+        return undecided("One row only: nothing can repeat.", shown)
+    told = []
+    if dead:
+        told.append(f"{dead:.1%} of the features never vary")
+    if repeated:
+        told.append(f"{repeated:.1%} of the rows repeat an earlier one exactly")
+    if leaked:
+        told.append(f"{leaked:.1%} of the test rows also stand in the training split")
+    if dropped:
+        told.append(f"{dropped:.1%} of the rows were dropped for NaN or infinity")
+    if not told:
+        return absent("No constant feature, no repeated row, no row dropped.", shown)
+    sentence = "; ".join(told)
+    return Judgement(
+        Status.FOUND,
+        sentence[0].upper() + sentence[1:] + ".",
+        action="Remove repeated images before splitting, and find out where non-finite "
+        "rows come from; constant features cost memory only.",
+        evidence=shown,
+        rows=evidence.duplicate_rows,
+    )
+
+
+CHECK = Check(
+    code="RS501",
+    title="data hygiene",
+    severity="advisory",
+    needs="features",
+    name="data_hygiene",
+    remedies=("remove_duplicates", "find_nonfinite"),
+    decide=decide,
+)

@@ -1,0 +1,127 @@
+"""RS102: do the features span only a few of their dimensions?
+
+Two numbers must agree: the effective rank of the covariance is small, and so is that of
+the singular values, which still sees a long tail of small ones. Raw natural images fail
+the first and pass the second.
+"""
+
+from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecided
+from repscope.records import Measurement, Status
+
+# Sound encoders, however small, reached 6.8 (64 features) and more; planted and trained
+# collapses 1 to 4.
+EFFECTIVE_RANK_COLLAPSED = 5.0
+# For wide features the bound grows with the rank that n and d allow.
+SHARE_OF_RANK_COLLAPSED = 0.01
+# A collapse leaves less than this share of the allowed rank...
+EFFECTIVE_RANK_SHARE_COLLAPSED = 0.2
+# ...and up to this share the evidence does not decide.
+EFFECTIVE_RANK_SHARE_BORDER = 0.25
+BORDER_FACTOR = 1.5
+# Features narrower than this are not many dimensions to begin with.
+MINIMUM_RANK_BOUND = 10
+# A reference of the same images with this many times the rank decides a borderline
+# case.
+REFERENCE_FACTOR = 3.0
+# Labels that a probe reads this well need only c - 1 dimensions.
+SKILL_SEPARATED = 0.9
+
+
+def decide(evidence: Evidence) -> Judgement:
+    """Return whether variance has collapsed onto few dimensions."""
+    covariance = evidence.measurement("effective_rank_covariance")
+    singular = evidence.measurement("effective_rank")
+    shown = evidence.those(
+        "effective_rank_covariance",
+        "effective_rank",
+        "n_components",
+        "anisotropy",
+        "effective_rank_covariance@reference",
+    )
+    if covariance is None or singular is None:
+        return undecided("The spectrum was not measured.", shown)
+    if covariance.value is None or singular.value is None:
+        return undecided(f"No spectrum to judge: {covariance.reason}.", shown)
+    bound = rank_bound(covariance)
+    if bound < MINIMUM_RANK_BOUND:
+        return undecided(
+            f"{covariance.n:,} rows of {covariance.d} features span at most {bound} "
+            f"dimensions; {MINIMUM_RANK_BOUND} are needed to tell few from many.",
+            shown,
+        )
+    return _judge(evidence, covariance.value, singular.value, bound, shown)
+
+
+def rank_bound(measurement: Measurement) -> int:
+    """Return min(n - 1, d), the greatest rank that centred features can have."""
+    return min(measurement.n - 1, measurement.d or 0)
+
+
+def _judge(
+    evidence: Evidence,
+    covariance: float,
+    singular: float,
+    bound: int,
+    shown: tuple[Measurement, ...],
+) -> Judgement:
+    limit = max(EFFECTIVE_RANK_COLLAPSED, SHARE_OF_RANK_COLLAPSED * bound)
+    share = singular / bound
+    told = (
+        f"Variance spreads over {covariance:.1f} of {bound:,} possible dimensions "
+        f"(effective rank of the covariance); small ones included, {singular:.1f}"
+    )
+    few = covariance <= limit and share <= EFFECTIVE_RANK_SHARE_COLLAPSED
+    border = (
+        covariance <= BORDER_FACTOR * limit and share <= EFFECTIVE_RANK_SHARE_BORDER
+    )
+    reference = evidence.value("effective_rank_covariance", layer="reference")
+    if border and reference is not None and reference >= REFERENCE_FACTOR * covariance:
+        few = True
+        told += f". The reference spreads over {reference:.1f}"
+    if few and _labels_explain(evidence, covariance):
+        return undecided(
+            f"{told}. A probe reads the labels almost perfectly, and they need no more "
+            "dimensions: whether anything else was lost cannot be told from them.",
+            shown,
+        )
+    if few:
+        return Judgement(
+            Status.FOUND,
+            f"{told}.",
+            action="Strengthen what decorrelates features (the covariance or "
+            "redundancy "
+            "term, more negatives, a wider projector) and train again; do not "
+            "fine-tune on what is left.",
+            evidence=shown,
+        )
+    if border:
+        return undecided(
+            f"{told}: few, but not few enough to call it a collapse. A reference of "
+            f"the "
+            "same images (an untrained encoder, pixels) would decide.",
+            shown,
+        )
+    return absent(f"{told}.", shown)
+
+
+def _labels_explain(evidence: Evidence, covariance: float) -> bool:
+    """Return whether nearly all the rank left is what well-separated labels need."""
+    for level in evidence.levels:
+        classes = evidence.detail("linear_accuracy", "n_classes", level=level)
+        skill = evidence.skill(level)
+        if classes is None or skill is None or skill < SKILL_SEPARATED:
+            continue
+        if covariance >= 0.5 * (classes - 1):
+            return True
+    return False
+
+
+CHECK = Check(
+    code="RS102",
+    title="dimensional collapse",
+    severity="failure",
+    needs="features, at least 11 rows and 10 dimensions; a reference decides borders",
+    name="dimensional_collapse",
+    remedies=("raise_decorrelation", "widen_projector"),
+    decide=decide,
+)

@@ -1,0 +1,58 @@
+"""RS502: can the numbers be trusted at this many rows?
+
+An advisory: spectra of few rows are biased, and not every spectrum is a power law.
+"""
+
+from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecided
+from repscope.records import Measurement, Status
+
+# Below this many rows per feature a small alpha is biased downwards (alpha 1 by 9 %).
+ROWS_PER_FEATURE = 8
+ALPHA_BIASED_BELOW = 1.0
+
+
+def decide(evidence: Evidence) -> Judgement:
+    """Return whether sample size or shape of the spectrum limits what was measured."""
+    rank = evidence.measurement("effective_rank_covariance")
+    alpha = evidence.measurement("alpha")
+    shown = evidence.those("alpha", "effective_rank_covariance")
+    if rank is None or rank.d is None:
+        return undecided("The spectrum was not measured.", shown)
+    told = []
+    n, d = rank.n, rank.d
+    if n <= d:
+        told.append(
+            f"{n:,} rows of {d:,} features: ranks are lower bounds, for the spectrum "
+            f"shows {max(n - 1, 0):,} dimensions at most"
+        )
+    elif n < ROWS_PER_FEATURE * d and _is_small(alpha):
+        told.append(
+            f"{n / d:.1f} rows per feature: an α below 1 is biased downwards; "
+            f"{ROWS_PER_FEATURE} per feature are needed"
+        )
+    if alpha is not None and alpha.value is None:
+        told.append(f"α has no value ({alpha.reason})")
+    if not told:
+        return absent(f"{n:,} rows of {d:,} features suffice.", shown)
+    return Judgement(
+        Status.FOUND,
+        "; ".join(told) + ".",
+        action="Embed more images, or compare only runs measured on the same ones.",
+        evidence=shown,
+    )
+
+
+def _is_small(alpha: Measurement | None) -> bool:
+    value = None if alpha is None else alpha.value
+    return value is not None and value < ALPHA_BIASED_BELOW
+
+
+CHECK = Check(
+    code="RS502",
+    title="measurement not trustworthy",
+    severity="advisory",
+    needs="features",
+    name="measurement_validity",
+    remedies=("more_samples",),
+    decide=decide,
+)

@@ -1,0 +1,117 @@
+"""What a store of features is: a matrix on disk, read in blocks of rows.
+
+Every reader of this package returns one; nothing after it needs to know the format.
+"""
+
+import abc
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from repscope._checking import InputError, UsageError
+from repscope.representations.file_access import closest
+
+
+class Store(abc.ABC):
+    """A matrix of features on disk with the columns kept beside it.
+
+    Attributes:
+        path: the file or folder.
+        n: rows, at least 1.
+        d: feature dimensions, at least 1.
+        dtype: the NumPy name of the type of the blocks, such as "float32".
+        column_names: the metadata columns (labels, ids, splits) that `column` returns.
+    """
+
+    path: Path
+    n: int
+    d: int
+    dtype: str
+    column_names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.path.name
+
+    @abc.abstractmethod
+    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+        """Yield consecutive (r, d) blocks, 1 <= r <= rows, from the first row on.
+
+        A block is C-contiguous, native-endian, writable and shared with nobody. One
+        block is in memory at a time; every call starts again at row 0.
+
+        Raises:
+            InputError: where the file changed or is damaged.
+        """
+
+    @abc.abstractmethod
+    def column(self, name: str) -> Shaped[np.ndarray, " n"]:
+        """Return a metadata column: integers, strings or floats, one per row.
+
+        Raises:
+            InputError: where there is no such column or it has not n values.
+        """
+
+    @abc.abstractmethod
+    def images(self, name: str, rows: Sequence[int]) -> list[bytes]:
+        """Return the encoded images (JPEG, PNG, ...) of some rows, in their order.
+
+        Args:
+            name: an image column of a Parquet file: ``{bytes, path}`` or binary.
+            rows: from 0 to n - 1.
+
+        Raises:
+            InputError: where there is no such column, row or image.
+        """
+
+
+def check_rows(rows: int) -> None:
+    """Raise UsageError unless a block may have that many rows."""
+    if rows < 1:
+        raise UsageError("a block needs rows", found=f"{rows}", expected="at least 1")
+
+
+def check_matrix(label: str, shape: Sequence[int]) -> None:
+    """Raise InputError unless a shape is (n, d), neither of them 0."""
+    text = " x ".join(f"{size:,}" for size in shape) or "a single value"
+    if len(shape) != 2:
+        raise InputError(
+            f"{label}: one row of features per sample is needed",
+            found=f"{len(shape)} dimensions ({text})",
+            expected="two dimensions (n samples, d features)",
+            fix="features.reshape(-1, 1) if each sample has one feature"
+            if len(shape) < 2
+            else "pool (features.mean(axis=1)) or flatten it (features.reshape(n, -1))",
+        )
+    if min(shape) < 1:
+        raise InputError(
+            f"{label}: there is nothing to measure",
+            found=f"{text} values",
+            expected="at least one row and one feature",
+        )
+
+
+def no_column(label: str, name: str, options: Iterable[str]) -> InputError:
+    """Return the error for a column that is not there."""
+    return InputError(f"{label}: no column `{name}`", fix=closest(name, options))
+
+
+def no_images(label: str, name: str) -> InputError:
+    """Return the error for images asked of a format that holds none."""
+    return InputError(
+        f"{label}: no image column `{name}`",
+        expected="a Parquet file with a column of encoded images",
+        fix="pass the folder of the images instead",
+    )
+
+
+def is_a_feature(label: str, name: str) -> InputError:
+    """Return the error for a label that is also measured as a feature."""
+    return InputError(
+        f"{label}: column `{name}` is one of the features",
+        expected="labels apart from the features: measured together they leak",
+        fix="select the features by their common prefix, such as --column emb",
+    )

@@ -1,0 +1,416 @@
+"""Features as a value: rows with their labels, attributes, ids and split.
+
+A representation holds an array or a store on disk and checks once what belongs
+together, so that everything after it can rely on lengths, nesting and codes.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from repscope._arrays import Array, as_matrix, host
+from repscope._checking import InputError, check_length
+from repscope.representations.store import Store, open_store
+
+# Rows handed on at once: about 64 MB in float64.
+BLOCK_VALUES = 8 * 2**20
+# A numeric attribute with more values than this is cut into fifths.
+MAXIMUM_DISTINCT_NUMBERS = 20
+TEST_WORDS = frozenset({"test", "val", "valid", "validation", "eval", "1", "true"})
+TRAIN_WORDS = frozenset({"train", "training", "0", "false"})
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One label level or attribute: a class code per row, and the classes' names.
+
+    Args:
+        name: what the user calls it.
+        codes: (n,) from 0 to c - 1.
+        classes: c names; code k is classes[k].
+    """
+
+    name: str
+    codes: Int[np.ndarray, " n"]
+    classes: tuple[str, ...]
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    def take(self, rows: Shaped[np.ndarray, " m"]) -> "Level":
+        """Return the level of some rows; codes and names stay."""
+        return Level(self.name, self.codes[rows], self.classes)
+
+
+def encode_level(name: str, values: Any, n: int) -> Level:
+    """Return labels as codes; numbers ordered by value, words by letter.
+
+    Args:
+        name: the level's name, for errors.
+        values: n integers, strings, booleans, or floats that are whole numbers.
+        n: rows of features.
+
+    Raises:
+        InputError: where the length is not n, a label is missing, or one is a fraction.
+    """
+    array = _as_vector(f"labels {name!r}", values)
+    check_length(f"labels {name!r}", len(array), n)
+    if array.dtype.kind == "f":
+        array = _whole_numbers(name, array)
+    elif array.dtype.kind == "O":
+        array = _words(name, array)
+    classes, codes = np.unique(array, return_inverse=True)
+    return Level(name, codes.astype(np.int64), tuple(str(c) for c in classes.tolist()))
+
+
+def encode_attribute(name: str, values: Any, n: int) -> Level:
+    """Return a factor as codes; numbers with many values are cut into fifths.
+
+    Args:
+        name: the attribute's name.
+        values: n numbers or words.
+        n: rows of features.
+
+    Raises:
+        InputError: where the length is not n or a value is missing.
+    """
+    array = _as_vector(f"attribute {name!r}", values)
+    check_length(f"attribute {name!r}", len(array), n)
+    many = array.dtype.kind in "fiu" and (
+        len(np.unique(array)) > MAXIMUM_DISTINCT_NUMBERS
+    )
+    whole = array.dtype.kind in "iu" or (
+        array.dtype.kind == "f" and bool((array == np.round(array)).all())
+    )
+    if not many and (whole or array.dtype.kind not in "f"):
+        return encode_level(name, array, n)
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise InputError(f"attribute {name!r}: row {row} has no value")
+    edges = np.unique(np.quantile(array, [0.2, 0.4, 0.6, 0.8]))
+    codes = np.searchsorted(edges, array, side="right")
+    used, codes = np.unique(codes, return_inverse=True)
+    return Level(name, codes.astype(np.int64), tuple(f"fifth {k + 1}" for k in used))
+
+
+def _as_vector(name: str, values: Any) -> np.ndarray:
+    array = host(values) if hasattr(values, "shape") else np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(
+            f"{name}: one value per row is needed",
+            found=f"an array of shape {array.shape}",
+            expected="one dimension",
+            fix="pass several levels as a dictionary of name -> array",
+        )
+    return array
+
+
+def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(array) | (array != np.round(array)))
+    if len(bad):
+        raise InputError(
+            f"labels {name!r}: row {bad[0]} is no class",
+            found=str(array[bad[0]]),
+            expected="whole numbers or words, none missing",
+            fix="drop the rows without a label, or pass a number as an attribute",
+        )
+    return array.astype(np.int64)
+
+
+def _words(name: str, array: np.ndarray) -> np.ndarray:
+    missing = [row for row, value in enumerate(array.tolist()) if value is None]
+    if missing:
+        raise InputError(
+            f"labels {name!r}: row {missing[0]} has no label",
+            found=f"{len(missing):,} rows without one",
+            fix="drop those rows first",
+        )
+    return np.array([str(value) for value in array.tolist()])
+
+
+def parents_of(fine: Level, coarse: Level) -> Int[np.ndarray, " c"]:
+    """Return the coarse class of each fine class.
+
+    Raises:
+        InputError: where a fine class lies in two coarse ones.
+    """
+    pairs = np.unique(np.stack([fine.codes, coarse.codes]), axis=1)
+    children, counts = np.unique(pairs[0], return_counts=True)
+    if (counts > 1).any():
+        child = children[counts > 1][0]
+        names = [coarse.classes[p] for p in pairs[1][pairs[0] == child][:2]]
+        raise InputError(
+            f"label levels are not nested: class {fine.classes[child]!r} of "
+            f"{fine.name!r} lies in two classes of {coarse.name!r}",
+            found=f"{names[0]!r} and {names[1]!r}",
+            expected="each fine class in one coarse class, levels from fine to coarse",
+            fix="change the order of the levels, or pass unrelated factors as "
+            "attributes",
+        )
+    parents = np.zeros(fine.n_classes, dtype=np.int64)
+    parents[pairs[0]] = pairs[1]
+    return parents
+
+
+def encode_split(values: Any, n: int) -> Bool[np.ndarray, " n"]:
+    """Return True for test rows.
+
+    Args:
+        values: n booleans, 0/1, or words: train, training; test, val, valid,
+            validation.
+        n: rows of features.
+
+    Raises:
+        InputError: for another word, a wrong length, or where one side is empty.
+    """
+    array = _as_vector("split", values)
+    check_length("split", len(array), n)
+    words = np.array([str(value).strip().lower() for value in array.tolist()])
+    unknown = sorted(set(words.tolist()) - TEST_WORDS - TRAIN_WORDS)
+    if unknown:
+        raise InputError(
+            "split: unknown words",
+            found=", ".join(unknown[:3]),
+            expected="train or test (also val, valid, validation; True for test)",
+        )
+    is_test = np.isin(words, sorted(TEST_WORDS))
+    if is_test.all() or not is_test.any():
+        raise InputError(
+            "split: one side has no rows",
+            found=f"{int(is_test.sum()):,} test rows of {n:,}",
+            expected="train and test rows",
+        )
+    return is_test
+
+
+@dataclass(frozen=True, eq=False)
+class Representation:
+    """Rows of features with what is known about them.
+
+    Args:
+        sources: arrays (n_i, d) or stores, one after another.
+        name: what to call the features.
+        levels: label levels, fine to coarse.
+        attributes: factors that may compete with the labels.
+        ids: (n,) integers or strings, unique; row numbers by default.
+        is_test: (n,) True for test rows; None where no split was given.
+        kept: (n,) rows of the sources that are left, ascending; None for all.
+        layer: the encoder's layer.
+    """
+
+    sources: tuple[Any, ...]
+    name: str
+    ids: Shaped[np.ndarray, " n"]
+    levels: tuple[Level, ...] = ()
+    attributes: tuple[Level, ...] = ()
+    is_test: Bool[np.ndarray, " n"] | None = None
+    kept: Int[np.ndarray, " n"] | None = None
+    layer: str = "features"
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.ids)
+
+    @property
+    def rows(self) -> Int[np.ndarray, " n"]:
+        """The row number of each row in its sources."""
+        return np.arange(self.n) if self.kept is None else self.kept
+
+    @property
+    def d(self) -> int:
+        """Number of feature dimensions."""
+        return shape_of(self.sources[0])[1]
+
+    @property
+    def dtype(self) -> str:
+        """The stored type of the features."""
+        return str(self.sources[0].dtype)
+
+    def blocks(self) -> Iterator[tuple[int, Array]]:
+        """Yield (first row, block of rows) until all rows were seen."""
+        start = 0
+        for first, block in self._stored_blocks():
+            if self.kept is not None:
+                block = _within(block, first, self.kept)
+            if block.shape[0]:
+                yield start, block
+                start += block.shape[0]
+
+    def _stored_blocks(self) -> Iterator[tuple[int, Array]]:
+        rows = max(1, BLOCK_VALUES // self.d)
+        start = 0
+        for source in self.sources:
+            for block in _blocks_of(source, rows):
+                yield start, block
+                start += block.shape[0]
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> np.ndarray:
+        """Return some rows as one array in memory; `rows` ascending."""
+        parts = [host(_within(block, start, rows)) for start, block in self.blocks()]
+        return np.concatenate(parts)
+
+    @classmethod
+    def of(
+        cls,
+        features: Any,
+        *,
+        labels: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        ids: Any = None,
+        split: Any = None,
+        test: Any = None,
+    ) -> "Representation":
+        """Return a checked representation.
+
+        Args:
+            features: (n, d) array, path, `Store`, or a representation.
+            labels: one array, or a dictionary of level name -> array, fine to coarse.
+            attributes: dictionary of factor -> array.
+            ids: (n,) unique integers or strings.
+            split: (n,) train or test per row.
+            test: (features, labels) of test rows, or a mask over the rows.
+
+        Raises:
+            InputError: where lengths differ, labels are not nested, or ids repeat.
+        """
+        if isinstance(features, Representation):
+            return features
+        sources: tuple[Any, ...] = (as_source(features),)
+        n = shape_of(sources[0])[0]
+        named = named_levels(labels)
+        if isinstance(test, tuple) and len(test) == 2:
+            sources, named, split = _with_test(sources[0], named, test)
+            n += shape_of(sources[1])[0]
+        elif test is not None:
+            split = test
+        levels = tuple(encode_level(k, v, n) for k, v in named.items())
+        for fine, coarse in zip(levels, levels[1:], strict=False):
+            parents_of(fine, coarse)
+        return cls(
+            sources=sources,
+            name=name_of(sources[0]),
+            ids=encode_ids(ids, n),
+            levels=levels,
+            attributes=tuple(
+                encode_attribute(k, v, n) for k, v in (attributes or {}).items()
+            ),
+            is_test=None if split is None else encode_split(split, n),
+            inputs={"features": ", ".join(name_of(source) for source in sources)},
+        )
+
+    def subset(self, rows: Int[np.ndarray, " m"]) -> "Representation":
+        """Return some rows, ascending; the sources are read as before."""
+        return dataclasses.replace(
+            self,
+            ids=self.ids[rows],
+            levels=tuple(level.take(rows) for level in self.levels),
+            attributes=tuple(level.take(rows) for level in self.attributes),
+            is_test=None if self.is_test is None else self.is_test[rows],
+            kept=self.rows[rows],
+        )
+
+
+def as_source(features: Any) -> Any:
+    """Return features as a store (for a path) or as a checked array."""
+    if isinstance(features, Store):
+        return features
+    if isinstance(features, str | Path):
+        return open_store(features)
+    if hasattr(features, "to_numpy") and not hasattr(features, "__array_namespace__"):
+        features = features.to_numpy()  # pandas and polars frames
+    return as_matrix(features)
+
+
+def shape_of(source: Any) -> tuple[int, int]:
+    """Return (n, d) of an array or store."""
+    if isinstance(source, Store):
+        return source.n, source.d
+    return source.shape[0], source.shape[1]
+
+
+def name_of(source: Any) -> str:
+    """Return a file's name, or "features" for an array."""
+    return source.name if isinstance(source, Store) else "features"
+
+
+def _within(block: Array, start: int, rows: Int[np.ndarray, " m"]) -> Array:
+    """Return those of the ascending `rows` that lie in a block starting at `start`."""
+    low, high = np.searchsorted(rows, [start, start + block.shape[0]])
+    if high - low == block.shape[0]:
+        return block
+    return block[rows[low:high] - start]
+
+
+def _blocks_of(source: Any, rows: int) -> Iterator[Array]:
+    if isinstance(source, Store):
+        yield from source.blocks(rows)
+    else:
+        for start in range(0, source.shape[0], rows):
+            yield source[start : start + rows]
+
+
+def named_levels(labels: Any) -> dict[str, Any]:
+    """Return label levels by name; a single array is named "label"."""
+    if labels is None:
+        return {}
+    if isinstance(labels, Mapping):
+        return dict(labels)
+    return {"label": labels}
+
+
+def _with_test(
+    train: Any, named: dict[str, Any], test: Sequence[Any]
+) -> tuple[tuple[Any, Any], dict[str, Any], np.ndarray]:
+    """Return train and test features as one, with joint labels and the split."""
+    source, test_named = as_source(test[0]), named_levels(test[1])
+    if shape_of(source)[1] != shape_of(train)[1]:
+        raise InputError(
+            "test: features of another width",
+            found=f"{shape_of(source)[1]} dimensions",
+            expected=f"{shape_of(train)[1]}, as in the features",
+        )
+    if set(test_named) != set(named):
+        raise InputError(
+            "test: other label levels than the features have",
+            found=", ".join(sorted(test_named)) or "none",
+            expected=", ".join(sorted(named)) or "none",
+        )
+    n_train, n_test = shape_of(train)[0], shape_of(source)[0]
+    joint = {}
+    for name, values in named.items():
+        first, second = _as_vector(name, values), _as_vector(name, test_named[name])
+        check_length(f"labels {name!r}", len(first), n_train)
+        check_length(f"labels {name!r} of test", len(second), n_test, "test features")
+        joint[name] = np.concatenate([first, second])
+    return (train, source), joint, np.arange(n_train + n_test) >= n_train
+
+
+def encode_ids(ids: Any, n: int) -> Shaped[np.ndarray, " n"]:
+    """Return unique ids, row numbers by default.
+
+    Raises:
+        InputError: where the length is not n or an id comes twice.
+    """
+    if ids is None:
+        return np.arange(n)
+    array = _as_vector("ids", ids)
+    check_length("ids", len(array), n)
+    if array.dtype.kind not in "iu":
+        array = np.array([str(value) for value in array.tolist()])
+    values, counts = np.unique(array, return_counts=True)
+    if len(values) < n:
+        raise InputError(
+            f"ids: {values[counts > 1][0]!r} comes {counts.max()} times",
+            found=f"{len(values):,} different ids for {n:,} rows",
+            expected="one of its own for each row",
+        )
+    return array
