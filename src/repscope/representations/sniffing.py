@@ -8,8 +8,9 @@ import codecs
 import enum
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from repscope._checking import InputError
 from repscope.representations.file_access import damaged, reading
@@ -104,6 +105,13 @@ FIXES = {
     Kind.COMPRESSED: "unpack it (gunzip, unxz, unzstd) and pass what is inside",
 }
 
+# Names that occur in the state of a network and of its training, not among features.
+_WEIGHT_NAMES = ("weight", ".bias", ".running_mean", ".num_batches_tracked")
+_CHECKPOINT_NAMES = frozenset(
+    ["state_dict", "model_state_dict", "optimizer_state_dict", "optimizer_states"]
+    + ["optimizer", "model", "encoder", "teacher", "student"]
+)
+
 # (offset, bytes, kind): the first that fits decides.
 _SIGNATURES = (
     (0, b"\x93NUMPY", Kind.NPY),
@@ -191,6 +199,31 @@ def check_readable(
             f"{path.name}: is {kind.value}, not {wanted}",
             expected=_EXPECTED[wanted],
             fix=FIXES.get(kind, SAVE_FIX if wanted == "features" else "save it as CSV"),
+        )
+
+
+def refuse_weights(name: str, values: Mapping[str, Any]) -> None:
+    """Raise InputError where names are those of a network's weights.
+
+    Args:
+        name: the file.
+        values: what it holds, by name.
+
+    Raises:
+        InputError: naming the entry that tells.
+    """
+    weights = [key for key in values if key.endswith(_WEIGHT_NAMES)]
+    training = [
+        key
+        for key, value in values.items()
+        if key in _CHECKPOINT_NAMES and isinstance(value, Mapping | list)
+    ]
+    if weights or training:
+        raise InputError(
+            f"{name}: is a checkpoint, not features",
+            found=f"`{(weights + training)[0]}` among {len(values):,} entries",
+            expected="features, an (n, d) array",
+            fix=ENCODER_FIX,
         )
 
 

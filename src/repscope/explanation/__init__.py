@@ -1,0 +1,1 @@
+"""Why this representation: maps and other pictures as records."""
