@@ -86,7 +86,7 @@ def render(record: RunRecord, samples: Samples) -> str:
         record: a diagnosis or a comparison.
         samples: the rows; without columns for a comparison.
     """
-    script = _resource("page.js")
+    script = _resource("map.js") + _resource("page.js")
     return _template().render(
         record=record,
         style=Markup(_resource("page.css")),  # noqa: S704 - our own file
@@ -262,7 +262,7 @@ def gauge(measurement: Measurement) -> dict[str, str] | None:
         for number in (measurement.value, *ends)
     ]
     return dict(
-        zip(("value", "low", "high"), (f"{p:.1f}%" for p in places), strict=True)
+        zip(("at", "from", "to"), (f"{p:.1f}%" for p in places), strict=True)
     )
 
 

@@ -25,7 +25,7 @@ _TYPES = {
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "|b1",
 }  # fmt: skip
-# A tensor's type, shape, first and last byte + 1, the last two counted after the header.
+# A tensor's type, shape, first byte and end, counted from the end of the header.
 _Entry = tuple[str, tuple[int, ...], int, int]
 
 

@@ -1,0 +1,64 @@
+# The commands of this project. `make demo PYTHON=python3.12` chooses another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Versions come from one file, also for what pip builds with.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Threads that spin while they wait make two busy cores several times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+USE := $(VENV)/.installed-to-use
+DEVELOP := $(VENV)/.installed-to-develop
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check bench
+
+help:
+	@echo "make demo       set up, then diagnose real digits: sound, collapsed, drowned"
+	@echo "make test       set up, then run the tests"
+	@echo "make test-slow  the large and trained experiments"
+	@echo "make check      format, lint, types, tests, doctests: what CI runs"
+	@echo "make bench      speed and memory; prints the rows of benchmarks/RESULTS.md"
+	@echo "make setup      set up for development alone"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: repscope needs Python 3.11 or newer, $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "  fix: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "error: no virtual environment could be made in $(VENV)." >&2; \
+	  echo "  fix: on Debian, apt install python3-venv" >&2; exit 2; }
+
+# A development install serves the demo too.
+$(USE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing repscope into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(DEVELOP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing repscope, its tools and torch into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
+	@touch $(USE) $@
+
+setup: $(DEVELOP)
+
+demo: $(USE)
+	$(BIN)/repscope demo --out demo --overwrite
+
+test: $(DEVELOP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(DEVELOP)
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(DEVELOP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow"
+
+bench: $(DEVELOP)
+	$(BIN)/python benchmarks/run.py

@@ -1,0 +1,221 @@
+"""The shape of the code: rows, imports, sizes, safe loading, nothing left out."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import repscope.metrics
+from repscope.diagnosis.checks import CHECKS
+from repscope.metrics.catalogue import METRICS
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "repscope"
+TREES = {
+    path.relative_to(SOURCE): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(SOURCE.rglob("*.py"))
+}
+ROWS = """
+records _arrays _numerics _images _distributed _checking _environment
+data models theory report
+representations objectives
+metrics explanation training
+diagnosis
+remedies selection
+experiments integrations
+cli __main__ _command_line _inputs _terminal
+"""
+ROW_OF = {
+    room: row
+    for row, line in enumerate(ROWS.strip().splitlines())
+    for room in line.split()
+}
+ROWS_OF_FILES = (0, 7)
+MAXIMUM_LINES, MAXIMUM_FUNCTION_LINES, MAXIMUM_COMMAND_LINES = 450, 60, 15
+# The only file that opens torch files; it passes weights_only=True.
+LOADER = Path("representations/torch_file.py")
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def room_of(path: Path) -> str:
+    return path.parts[0].removesuffix(".py")
+
+
+def own_imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield each room that is imported, with its line; "" is the package itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "repscope":
+            modules = [f"repscope.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = ["." * node.level + (node.module or "")]
+        else:
+            continue
+        for module in modules:
+            package, _, rest = module.partition(".")
+            if package in ("repscope", ""):
+                yield rest.partition(".")[0], node.lineno
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, FUNCTION))
+
+
+def test_every_room_has_a_row():
+    rooms = {room_of(path) for path in TREES} - {"__init__"}
+    assert rooms - set(ROW_OF) == set()
+
+
+def test_imports_point_downwards():
+    wrong = [
+        f"{path}:{line} imports {room or 'repscope'}"
+        for path, tree in TREES.items()
+        for room, line in own_imports(tree)
+        if path.name != "__init__.py" and not may_import(room_of(path), room)
+    ]
+    assert wrong == []
+
+
+def may_import(importer: str, room: str) -> bool:
+    if room == "":
+        return importer == "cli"  # for the version
+    lower = ROW_OF[room] < ROW_OF[importer]
+    files_of_one_row = ROW_OF[room] == ROW_OF[importer] in ROWS_OF_FILES
+    return room == importer or lower or files_of_one_row
+
+
+def test_only_the_command_line_imports_inside_functions():
+    wrong = [
+        f"{path}:{line}"
+        for path, tree in TREES.items()
+        if path != Path("cli.py")
+        for function in functions(tree)
+        for _, line in own_imports(function)
+    ]
+    assert wrong == []
+
+
+def test_packages_only_re_export():
+    allowed = (ast.Import, ast.ImportFrom, ast.Expr)
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        if path.name == "__init__.py" and path.parent != Path()
+        for node in tree.body
+        if not isinstance(node, allowed)
+    ]
+    assert wrong == []
+
+
+def test_files_and_functions_stay_short():
+    files = {path: len((SOURCE / path).read_text().splitlines()) for path in TREES}
+    wrong = [f"{path}: {n} lines" for path, n in files.items() if n > MAXIMUM_LINES]
+    wrong += [
+        f"{path}:{function.lineno} {function.name}"
+        for path, tree in TREES.items()
+        for function in functions(tree)
+        if (function.end_lineno or 0) - function.lineno >= MAXIMUM_FUNCTION_LINES
+    ]
+    assert wrong == []
+
+
+def test_commands_are_thin():
+    commands = [f for f in functions(TREES[Path("cli.py")]) if f.decorator_list]
+    lengths = {
+        command.name: (command.end_lineno or 0) - command.body[0].lineno
+        for command in commands
+    }
+    assert set(lengths) >= {"demo", "diagnose", "compare", "ls", "doctor"}
+    assert {k: n for k, n in lengths.items() if n >= MAXIMUM_COMMAND_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\b(pickle|cPickle|joblib|dill|cloudpickle|shelve|marshal)\b",
+        r"(?<![\w.])(eval|exec|__import__)\(",
+        r"\byaml\.(unsafe_)?load\b",
+        r"\bos\.(system|popen)\b|shell\s*=\s*True",
+        r"allow_pickle\s*=\s*True|weights_only\s*=\s*False",
+    ],
+)
+def test_nothing_in_a_file_is_ever_executed(pattern):
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
+        and re.search(pattern, ast.unparse(node))
+    ]
+    assert wrong == []
+
+
+def test_torch_files_are_opened_in_one_place_and_weights_only():
+    loads = [
+        (path, ast.unparse(node))
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert {path for path, _ in loads} <= {LOADER}
+    assert all("weights_only=True" in call for _, call in loads)
+
+
+def test_modules_are_named_by_the_closed_table_only():
+    wrong = [
+        str(path)
+        for path, tree in TREES.items()
+        if path != Path("__init__.py") and "import_module" in ast.dump(tree)
+    ]
+    assert wrong == []
+
+
+def test_every_metric_is_in_the_catalogue_once():
+    decorated = {
+        function.__name__
+        for module in pkgutil.iter_modules(repscope.metrics.__path__)
+        for _, function in inspect.getmembers(
+            importlib.import_module(f"repscope.metrics.{module.name}"),
+            inspect.isfunction,
+        )
+        if "metric" in vars(function)
+    }
+    assert sorted(metric.name for metric in METRICS) == sorted(decorated)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_states_what_a_reader_needs(metric):
+    for said in ("title", "formula", "range", "cost", "source", "misleads"):
+        assert getattr(metric, said).strip(), said
+    assert (metric.direction == "target") == (metric.target is not None)
+    assert metric.minimum_n >= 1
+
+
+TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_tested_by_name(metric):
+    assert re.search(rf"\b{metric.name}\b", TESTS)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)
+def test_a_check_has_its_file_page_and_test(check):
+    assert re.fullmatch(r"RS\d{3}", check.code)
+    page = ROOT / "docs" / "failures" / f"{check.name}.md"
+    test = ROOT / "tests" / "diagnosis" / f"test_{check.name}.py"
+    assert (SOURCE / "diagnosis" / f"{check.name}.py").is_file()
+    assert check.code in page.read_text(encoding="utf-8")
+    assert check.code in test.read_text(encoding="utf-8")
+    assert check.page == str(page.relative_to(ROOT))
+
+
+def test_codes_are_unique_and_in_order():
+    codes = [check.code for check in CHECKS]
+    assert codes == sorted(set(codes))
