@@ -37,7 +37,8 @@ _COLORS = {
     "COMPARED": "36",
 }
 _SEVERITIES = ("failure", "warning", "advisory")
-_STATUSES = (Status.FOUND, Status.UNDECIDED)
+_TOLD = (Status.FOUND, Status.UNDECIDED)
+_STATUSES = (*_TOLD, Status.ABSENT, Status.NOT_APPLICABLE, Status.SKIPPED)
 _COLUMNS = ("measurement", "value", "95 % interval", "check", "range", "better")
 _GAP = "  "
 _NUMBER_STARTS = ("", "-", *"0123456789")
@@ -181,14 +182,14 @@ def _measurements(record: RunRecord, columns: int, verbose: bool) -> str:
 
 def _headlines(record: RunRecord) -> list[Measurement]:
     """Return the numbers that the findings rest on, those of the found first."""
-    order = {status: rank for rank, status in enumerate((*_STATUSES, Status.ABSENT))}
-    judged = [finding for finding in record.findings if finding.status in order]
-    judged.sort(key=lambda f: (order[f.status], _SEVERITIES.index(f.severity)))
-    evidence = [m for finding in judged for m in finding.evidence]
-    wanted = dict.fromkeys((m.key, m.split) for m in (*evidence, *record.measurements))
+    gravest = sorted(record.findings, key=_gravity)
+    evidence = [m for finding in gravest for m in finding.evidence]
     held = {(m.key, m.split): m for m in (*evidence, *record.measurements)}
-    valued = [held[key] for key in wanted if held[key].value is not None]
-    return valued[:SUMMARY_ROWS]
+    return [m for m in held.values() if m.value is not None][:SUMMARY_ROWS]
+
+
+def _gravity(finding: Finding) -> tuple[int, int]:
+    return _STATUSES.index(finding.status), _SEVERITIES.index(finding.severity)
 
 
 def _measurement_row(measurement: Measurement, record: RunRecord) -> list[str]:
@@ -209,9 +210,8 @@ def _measurement_row(measurement: Measurement, record: RunRecord) -> list[str]:
 
 
 def _findings(findings: Sequence[Finding], columns: int, verbose: bool) -> list[str]:
-    told = [f for f in findings if verbose or f.status in _STATUSES]
-    order = list(Status)
-    told.sort(key=lambda f: (order.index(f.status), _SEVERITIES.index(f.severity)))
+    told = [f for f in findings if verbose or f.status in _TOLD]
+    told.sort(key=_gravity)
     shown = told if verbose else told[:SUMMARY_FINDINGS]
     blocks = [_finding(finding, columns) for finding in shown]
     if len(told) > len(shown):

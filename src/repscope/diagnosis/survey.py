@@ -13,7 +13,12 @@ from jaxtyping import Bool, Float, Int, UInt64
 from repscope._arrays import Array, as_double, hash_rows, host, namespace
 from repscope._checking import InputError, NonFiniteFeatureError
 from repscope.metrics.intervals import block_of_rows, n_blocks
-from repscope.metrics.samples import argmax_shares, sample_scores
+from repscope.metrics.samples import (
+    argmax_shares,
+    default_eta,
+    sample_scores,
+    soft_sparsity,
+)
 from repscope.representations.moments import ClassMoments, Moments
 from repscope.representations.representation import Level, Representation
 
@@ -44,7 +49,10 @@ class Survey:
         block_sizes: rows of each block.
         groups: level or attribute name -> class moments.
         scores: per-row scores by name.
-        argmax: (d,) how often each feature is the greatest of its row, ties shared.
+        argmax: (d,) how often each feature is the greatest of its row, ties shared;
+            of standardised features where some are negative.
+        column_l1: (d,) mean over rows of |feature|, standardised where some are
+            negative.
         row_hashes: (n,) equal for equal rows.
         is_negative: whether any value is below zero.
     """
@@ -57,6 +65,7 @@ class Survey:
     groups: Mapping[str, GroupSums]
     scores: Mapping[str, Float[np.ndarray, " n"]]
     argmax: Float[np.ndarray, " d"]
+    column_l1: Float[np.ndarray, " d"]
     row_hashes: UInt64[np.ndarray, " n"]
     is_negative: bool
 
@@ -157,6 +166,10 @@ class _Pass:
         for part in self.moments:
             whole.merge(part)
         keeps_blocks = self.n_blocks > 1
+        scores = {name: np.concatenate(p) for name, p in self.scores.items()}
+        argmax, column_l1, sparsity = _second_pass(
+            self.representation, whole, self.argmax, scores, self.is_negative
+        )
         return Survey(
             representation=self.representation,
             n_dropped=n_dropped,
@@ -164,8 +177,9 @@ class _Pass:
             blocks=tuple(self.moments) if keeps_blocks else (),
             block_sizes=np.array([part.n for part in self.moments]),
             groups={level.name: self._group(level) for level in self.levels},
-            scores={name: np.concatenate(p) for name, p in self.scores.items()},
-            argmax=self.argmax,
+            scores={**scores, "soft_sparsity": sparsity},
+            argmax=argmax,
+            column_l1=column_l1,
             row_hashes=np.concatenate(self.hashes),
             is_negative=self.is_negative,
         )
@@ -176,6 +190,32 @@ class _Pass:
         for part in parts:
             whole.merge(part)
         return GroupSums(level, whole, tuple(parts) if self.group_blocks > 1 else ())
+
+
+def _second_pass(
+    representation: Representation,
+    moments: Moments,
+    argmax: Float[np.ndarray, " d"],
+    scores: Mapping[str, Float[np.ndarray, " n"]],
+    is_negative: bool,
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"], Float[np.ndarray, " n"]]:
+    """Return what needs the first pass: argmax shares, column norms, soft sparsity."""
+    eta = default_eta(scores["maximum"])
+    deviations = np.sqrt(np.maximum(np.diag(moments.scatter), 0) / moments.n)
+    safe = np.where(deviations > 0, deviations, 1.0)
+    sparsity, column_l1 = [], np.zeros(moments.d)
+    if is_negative:
+        argmax = np.zeros(moments.d)
+    for _, stored in representation.blocks():
+        block = as_double(stored)
+        sparsity.append(host(soft_sparsity(block, eta=eta)))
+        if is_negative:
+            standard = (host(block) - moments.mean) / safe
+            argmax += argmax_shares(standard)
+            column_l1 += np.abs(standard).sum(axis=0) / moments.n
+    if not is_negative:
+        column_l1 = moments.mean
+    return argmax, column_l1, np.concatenate(sparsity)
 
 
 def survey(representation: Representation, *, drop_nonfinite: bool = False) -> Survey:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Shaped
 from markupsafe import escape
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
@@ -27,6 +28,8 @@ from matplotlib.ticker import LogFormatter
 from repscope._checking import UsageError, did_you_mean
 from repscope.records import Curve, Samples, Series
 from repscope.report.wording import clean, rounded, shorten
+
+Handle = Artist | Container
 
 # Stands for "the colour of the page's text"; no other artist uses it.
 INK = "#010203"
@@ -46,6 +49,8 @@ MAP_SIZE_INCHES = (6.4, 6.0)
 MAXIMUM_MARKERS = 500
 MAXIMUM_LEGEND = 10
 _LABEL_LIMIT = 48
+# Bars at whole numbers, such as classes, stand apart up to this many.
+_MAXIMUM_SEPARATE = 60
 
 _STYLE = {
     "font.size": 9.0,
@@ -67,7 +72,7 @@ _STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.0,
     "lines.linewidth": 1.6,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -207,7 +212,7 @@ def _set_scales(axes: Axes, curve: Curve) -> None:
             axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.0, 0.4)))
 
 
-def _draw_series(axes: Axes, series: Series, colour: str, curve: Curve) -> Artist:
+def _draw_series(axes: Axes, series: Series, colour: str, curve: Curve) -> Handle:
     x, y = np.asarray(series.x, np.float64), np.asarray(series.y, np.float64)
     if series.style == "bars":
         return _draw_bars(axes, x, y, colour, several=len(curve.series) > 1)
@@ -233,9 +238,12 @@ def _draw_bars(
     colour: str,
     *,
     several: bool,
-) -> Artist:
-    edges = x if len(x) == len(y) + 1 else _edges(x)
+) -> Handle:
     alpha = 0.45 if several else 0.8
+    is_places = len(x) == len(y) <= _MAXIMUM_SEPARATE and np.array_equal(x, x.round())
+    if is_places and not several:
+        return axes.bar(x, y, width=0.75, color=colour, alpha=alpha, linewidth=0)
+    edges = x if len(x) == len(y) + 1 else _edges(x)
     axes.stairs(y, edges, fill=True, color=colour, alpha=alpha, linewidth=0)
     return axes.stairs(y, edges, color=colour, linewidth=1.1)
 
@@ -261,7 +269,7 @@ def _markers(
 
 
 def _add_legend(
-    figure: Figure, handles: Sequence[Artist], labels: Sequence[str]
+    figure: Figure, handles: Sequence[Handle], labels: Sequence[str]
 ) -> None:
     """Put the legend above the axes, where it can hide nothing."""
     if len(handles) < 2:

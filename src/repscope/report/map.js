@@ -57,8 +57,8 @@ function categoryColours(count) {
   const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches;
   // Neighbours differ in hue (by the golden angle) and in lightness.
   return Array.from({ length: count }, (_, i) => {
-    const hue = Math.round((210 + i * 137.508) % 360);
-    return `hsl(${hue} 62% ${dark ? 70 - (i % 3) * 9 : 38 + (i % 3) * 9}%)`;
+    const hue = Math.round((250 + i * 137.508) % 360);
+    return `oklch(${dark ? 86 - (i % 3) * 12 : 44 + (i % 3) * 12}% 0.14 ${hue})`;
   });
 }
 

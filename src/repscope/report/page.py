@@ -342,9 +342,5 @@ def _pictures(thumbnails: tuple[Thumbnail, ...], samples: Samples) -> list[Pictu
             break
         if _PICTURE.fullmatch(thumbnail.address):
             words = page_data.row_in_words(samples, thumbnail.row)
-            caption = words[0] if words else f"row {thumbnail.row}"
-            description = "; ".join([f"row {thumbnail.row}", *words])
-            pictures.append(
-                Picture(thumbnail.row, thumbnail.address, caption, description)
-            )
+            pictures.append(Picture(thumbnail.row, thumbnail.address, *words))
     return pictures

@@ -34,6 +34,7 @@ _ID_LIMITS = (48, 32, 24, 16, 12, 8)
 _NAME_LIMIT = 48
 _NAMED_CATEGORIES = 40
 _NOT_TESTED = "not tested"
+_NOTHING = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def _is_numeric(values: Iterable[Scalar]) -> bool:
 
 def _cell(value: Scalar) -> Cell:
     if value is None:
-        return Cell("\u2013")
+        return Cell(_NOTHING)
     if isinstance(value, bool):
         return Cell("yes" if value else "no", float(value))
     if isinstance(value, int | float):
@@ -242,12 +243,13 @@ def _cells(values: Shaped[np.ndarray, " n"], *, counts: bool) -> list[Cell]:
     not want."""
     if values.dtype.kind == "f":
         return [
-            Cell(rounded(value), value) if np.isfinite(value) else Cell("\u2013")
+            Cell(rounded(value), value) if np.isfinite(value) else Cell(_NOTHING)
             for value in values.tolist()
         ]
     if values.dtype.kind in "iu" and not counts:
         return [Cell(str(value), float(value)) for value in values.tolist()]
-    return [Cell(shorten(str(value), _NAME_LIMIT)) for value in values.tolist()]
+    texts = [shorten(str(value), _NAME_LIMIT) for value in values.tolist()]
+    return [Cell(text or _NOTHING) for text in texts]
 
 
 def _wrong_probes(
@@ -265,7 +267,7 @@ def _wrong_probes(
         for index in np.flatnonzero(values == 0.0):
             wrong[index].append(clean(probe))
     return [
-        Cell(", ".join(probes) if probes else "none" if seen else "\u2013")
+        Cell(", ".join(probes) if probes else "none" if seen else _NOTHING)
         for probes, seen in zip(wrong, tested, strict=True)
     ]
 
@@ -354,18 +356,23 @@ def position(samples: Samples, row: int) -> int | None:
     return int(found[0]) if len(found) else None
 
 
-def row_in_words(samples: Samples, row: int) -> list[str]:
-    """Return what is known of one row: its labels, what was predicted, its quality."""
+def row_in_words(samples: Samples, row: int) -> tuple[str, str]:
+    """Return what is known of one row, in short (its finest label and what it was taken
+    for) and in full (all labels, id and quality)."""
     place = position(samples, row)
     if place is None:
-        return []
+        return f"row {row}", f"row {row}"
     known = {name: column[place] for name, column in samples.columns.items()}
-    words = []
+    words = [f"row {row}"]
+    short = []
     for level in prefixed(samples, "label:"):
-        predicted = known.get(f"predicted:{level}", "")
-        words.append(f"{level} {known[f'label:{level}']}")
+        label, predicted = known[f"label:{level}"], known.get(f"predicted:{level}", "")
+        words.append(f"{level}: {label}")
         words += [f"predicted {predicted}"] if predicted else []
+        is_wrong = predicted and predicted != label
+        short.append(f"{label}, taken for {predicted}" if is_wrong else str(label))
     words += [f"id {known['id']}"] if "id" in known else []
     if QUALITY in known and np.isfinite(known[QUALITY]):
         words.append(f"Q-Score {rounded(float(known[QUALITY]))}")
-    return [shorten(word, 2 * _NAME_LIMIT) for word in words]
+    full = ", ".join(shorten(word, 2 * _NAME_LIMIT) for word in words)
+    return shorten((short or words)[0], _NAME_LIMIT), full
