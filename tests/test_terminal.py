@@ -1,17 +1,26 @@
-"""A run in a terminal: what is shown, in which order, at any width, inert."""
+"""A run in a terminal: the right stream, any width, inert words, colour if wanted."""
 
 import dataclasses
+import io
+import json
+import logging
 import re
+import sys
 
 import pytest
 
+from repscope import _terminal
 from repscope._terminal import (
-    aligned,
     entries,
-    next_steps,
+    everything,
+    note,
+    overview,
     printable,
-    summary,
-    verdict_line,
+    progress,
+    show,
+    show_entries,
+    verdict,
+    width,
 )
 from repscope.records import (
     Finding,
@@ -23,28 +32,17 @@ from repscope.records import (
     Verdict,
 )
 
-RANK = Measurement(
-    name="effective_rank",
-    value=3.125,
-    interval=(3.0, 3.25),
-    range=(1.0, 64.0),
-    direction="higher",
-)
+RANK = Measurement(name="effective_rank", value=3.125, interval=(3.0, 3.25))
 ALPHA = Measurement(name="alpha", value=None, reason="no power law")
-ACCURACY = Measurement(
-    name="linear_accuracy", value=0.75, level="fine", split="test", direction="higher"
-)
-UNJUDGED = Measurement(name="hoyer", value=0.5)
 
 
-def finding(code, status, severity="failure", evidence=(), action=""):
+def finding(code, status, evidence=()):
     return Finding(
         code=code,
         title=f"title of {code}",
         status=status,
-        severity=severity,
+        severity="failure",
         explanation=f"words about {code}",
-        action=action,
         evidence=evidence,
     )
 
@@ -52,154 +50,167 @@ def finding(code, status, severity="failure", evidence=(), action=""):
 RUN = RunRecord(
     kind="diagnosis",
     title="emb.npy",
-    verdict=Verdict(word="COLLAPSED", sentence="dimensional collapse (RS102)"),
+    verdict=Verdict(word="COLLAPSED", sentence="found: RS102 dimensional collapse."),
     provenance=Provenance(),
-    measurements=(UNJUDGED, RANK, ALPHA, ACCURACY),
-    findings=(
-        finding("RS101", Status.ABSENT, evidence=(ACCURACY,)),
-        finding("RS301", Status.UNDECIDED, "warning"),
-        finding("RS501", Status.FOUND, "advisory"),
-        finding("RS102", Status.FOUND, "failure", (RANK, ALPHA), action="repair it"),
-        finding("RS302", Status.FOUND, "warning"),
+    measurements=(RANK, ALPHA),
+    findings=(finding("RS101", Status.ABSENT), finding("RS102", Status.FOUND, (RANK,))),
+)
+COMPARISON = dataclasses.replace(
+    RUN,
+    kind="comparison",
+    measurements=(),
+    findings=(),
+    tables=(
+        Table(name="a", title="First", columns=("x", "y"), rows=(("rank", -1.5),)),
+        Table(name="b", title="Second", columns=("x", "y"), rows=(("alpha", None),)),
     ),
-    notices=("41 rows were dropped",),
-    next_commands=("first", "second", "third"),
 )
 
 
-def test_the_verdict_comes_first():
-    assert summary(RUN, 100).splitlines()[0] == (
-        "COLLAPSED: dimensional collapse (RS102)"
-    )
+@pytest.fixture
+def terminal(monkeypatch):
+    """Stand on a terminal that can show colours."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_numbers_behind_found_failures_come_before_the_others():
-    table = summary(RUN, 120).split("\n\n")[1].splitlines()
-    names = [line.split()[0] for line in table]
-    assert names == ["measurement", "effective_rank", "linear_accuracy[fine]", "hoyer"]
+def test_results_and_notes_go_to_their_streams(capsys):
+    show("a result")
+    note("a note")
+    assert capsys.readouterr() == ("a result\n", "a note\n")
 
 
-def test_a_row_says_what_a_reader_needs():
-    row = summary(RUN, 120).split("\n\n")[1].splitlines()[1]
-    cells = re.split(r"  +", row)
-    assert cells == [
-        "effective_rank",
-        "3.12",
-        "3 to 3.25",
-        "RS102 found",
-        "1 to 64",
-        "higher",
-    ]
+def test_progress_is_what_repscope_logs(capsys):
+    with progress(quiet=False):
+        logging.getLogger("repscope").info("reading %s", "a\x1b[2Jb")
+        logging.getLogger("repscope.deep").info("deeper")
+    logging.getLogger("repscope").info("afterwards")
+    assert capsys.readouterr() == ("", "reading ab\ndeeper\n")
 
 
-def test_the_three_gravest_findings_are_told_and_the_rest_counted():
-    text = summary(RUN, 100)
-    told = re.findall(r"^(RS\d+) .*: (\w+) ", text, flags=re.MULTILINE)
-    assert told == [("RS102", "found"), ("RS302", "found"), ("RS501", "found")]
-    assert "and 1 more in the report" in text
-    assert "  do: repair it" in text
+def test_quiet_progress_is_silent(capsys):
+    with progress(quiet=True):
+        logging.getLogger("repscope").info("reading")
+    assert capsys.readouterr() == ("", "")
 
 
-def test_verbose_tells_all_with_reasons():
-    text = summary(RUN, 100, verbose=True)
-    codes = re.findall(r"^(RS\d+) title", text, flags=re.MULTILINE)
-    assert codes == ["RS102", "RS302", "RS501", "RS301", "RS101"]
-    assert "alpha: no power law" in text
+def test_the_verdict_is_one_line():
+    assert verdict(RUN) == "COLLAPSED  found: RS102 dimensional collapse."
+    long = Verdict(word="WARN", sentence="words\n" * 100)
+    assert "\n" not in verdict(dataclasses.replace(RUN, verdict=long))
 
 
-def test_notices_are_told():
-    assert "note: 41 rows were dropped" in summary(RUN, 100)
+def test_everything_tells_absent_findings_and_reasons():
+    text = everything(RUN)
+    assert text.startswith(overview(RUN))
+    assert "RS101 title of RS101: absent (failure)  words about RS101" in text
+    assert "effective_rank: 3.12  [3 to 3.25]" in text
+    assert "alpha: undecided  no power law" in text
 
 
-def test_a_comparison_shows_its_tables():
-    table = Table(
-        name="differences",
-        title="Differences",
-        columns=("metric", "value", "sure"),
-        rows=(("rank", -1.5, True), ("alpha", None, False)),
-    )
-    run = dataclasses.replace(RUN, kind="comparison", tables=(table,), findings=())
-    block = summary(run, 80).split("\n\n")[1]
-    assert block.splitlines() == [
-        "Differences",
-        "metric  value  sure",
-        "rank    -1.50  yes",
-        "alpha          no",
-    ]
+def test_everything_of_a_comparison_tells_every_table():
+    text = everything(COMPARISON)
+    assert "First\nrank  y -1.50" in text
+    assert "Second\nalpha  y undecided" in text
 
 
-@pytest.mark.parametrize("columns", [24, 40, 60, 80, 120])
-@pytest.mark.parametrize("verbose", [False, True])
-def test_every_width_is_kept(columns, verbose):
-    text = summary(RUN, columns, verbose=verbose)
-    assert max(map(len, text.splitlines())) <= columns
-    assert "effective_rank"[: columns - 14] in text
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+@pytest.mark.parametrize("run", [RUN, COMPARISON], ids=lambda run: run.kind)
+def test_every_width_is_kept(monkeypatch, columns, run):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert width() == columns
+    assert max(map(len, everything(run).splitlines())) <= columns
 
 
-def test_columns_that_do_not_fit_are_left_out_from_the_right():
-    rows = [("a long name of a row", "1", "b" * 30)]
-    assert aligned(("name", "value", "more"), rows, 30) == (
-        "name                  value\na long name of a row      1"
-    )
-
-
-def test_a_name_that_does_not_fit_is_cut():
-    assert aligned(("name", "value"), [("x" * 40, "1")], 20).splitlines()[1] == (
-        "xxxxxxxxxxx..      1"
-    )
+@pytest.mark.parametrize(("columns", "used"), [("5", 40), ("500", 120), ("", 100)])
+def test_a_width_is_used_where_it_is_readable(monkeypatch, columns, used):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.__stdout__", io.StringIO())  # no terminal to ask
+    assert width() == used
 
 
 def test_entries_align_their_facts_and_leave_empty_ones_out():
-    facts = {"title": "effective rank", "needs": "spectrum", "page": ""}
-    assert entries({"effective_rank": facts}, 80) == (
-        "effective_rank\n  title  effective rank\n  needs  spectrum"
+    facts = {"title": "effective rank", "of": "one two three four", "page": ""}
+    assert entries({"effective_rank": facts}, 24) == (
+        "effective_rank\n  title  effective rank\n  of     one two three\n         four"
     )
 
 
-def test_at_most_two_next_commands():
-    assert next_steps(RUN) == "next: first\nnext: second"
+def test_entries_as_json(capsys):
+    show_entries({"a": {"b": "c"}}, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"a": {"b": "c"}}
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        "\x1b[31mred",
-        "\x1b]0;title\x07",
-        "a\x08\x08b",
-        "a\rb",
-        "\x9b2J",
-        "\u202egnp.exe",
-        "\x00",
-    ],
-)
+HOSTILE = [
+    "\x1b[31mred",
+    "\x1b]0;title\x07",
+    "a\x08\x08b",
+    "a\rb",
+    "\x9b2J",
+    "\u202egnp.exe",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
 def test_words_from_data_cannot_steer_the_terminal(hostile):
+    said = Finding(
+        code=hostile,
+        title=hostile,
+        status=Status.FOUND,
+        severity="failure",
+        explanation=hostile,
+        action=hostile,
+        evidence=(RANK,),
+    )
     run = dataclasses.replace(
         RUN,
         verdict=Verdict(word="WARN", sentence=hostile),
-        findings=(finding(hostile, Status.FOUND, evidence=(RANK,), action=hostile),),
+        findings=(said,),
         measurements=(dataclasses.replace(RANK, level=hostile),),
+        tables=(Table(name="t", title=hostile, columns=("a",), rows=((hostile,),)),),
         notices=(hostile,),
-        next_commands=(hostile,),
     )
-    text = summary(run, 80, verbose=True) + next_steps(run) + printable(hostile)
-    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    comparison = dataclasses.replace(run, kind="comparison")
+    texts = [everything(run), everything(comparison), verdict(run), printable(hostile)]
+    texts.append(entries({hostile: {hostile: hostile}}, 80))
+    assert all(one.isprintable() or one == "\n" for text in texts for one in text)
 
 
-def test_a_terminal_gets_a_coloured_verdict(monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert verdict_line(RUN, 80) == (
-        "\x1b[1;31mCOLLAPSED\x1b[0m: dimensional collapse (RS102)"
-    )
+def test_a_terminal_gets_a_coloured_verdict(terminal):
+    assert overview(RUN).startswith("\x1b[1;31mCOLLAPSED\x1b[0m  found: RS102")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")], ids=["NO_COLOR", "TERM"]
-)
-def test_a_terminal_that_wants_no_colour_gets_none(monkeypatch, name, value):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_that_wants_no_colour_gets_none(terminal, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    assert verdict_line(RUN, 80).startswith("COLLAPSED: ")
+    assert overview(RUN).startswith("COLLAPSED  found")
+
+
+def test_a_pipe_gets_no_colour(capsys):
+    assert not sys.stdout.isatty()
+    assert "\x1b" not in overview(RUN)
+
+
+def test_a_reader_that_leaves_silences_the_stream(monkeypatch):
+    silenced = []
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return 17
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", Closed())
+    monkeypatch.setattr(_terminal, "silence", silenced.append)
+    show("text")
+    note("text")
+    assert silenced == [17, 17]
+
+
+def test_indents_of_an_error_are_kept():
+    assert printable("error: a\n  fix: b\x07") == "error: a\n  fix: b"
+    assert re.fullmatch("", printable(""))

@@ -23,6 +23,8 @@ Labels = Int[np.ndarray, " n"]
 Scores = Float[Array, " n"]
 Spectrum = Float[np.ndarray, " d"]
 
+_REAL_NUMBERS = ("bool", "integral", "real floating")
+
 _SPLITMIX_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 _SPLITMIX_FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SPLITMIX_SECOND = np.uint64(0x94D049BB133111EB)
@@ -89,8 +91,14 @@ def as_matrix(features: Array, name: str = "features") -> Array:
             found=f"shape ({n}, {d})",
             expected="at least one row and one column",
         )
+    if not namespace(features).isdtype(features.dtype, _REAL_NUMBERS):
+        raise InputError(
+            f"{name}: features must be real numbers",
+            found=f"values of type {features.dtype}",
+            expected="floating-point, integer or boolean values",
+        )
     if isinstance(features, np.ndarray):
-        return _as_native_numbers(features, name)
+        return _as_native(features, name)
     return features
 
 
@@ -104,14 +112,15 @@ def _from_lists(features: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def _as_native_numbers(features: np.ndarray, name: str) -> np.ndarray:
-    if features.dtype.kind not in "fiub":
+def _as_native(features: np.ndarray, name: str) -> np.ndarray:
+    if np.ma.is_masked(features):
         raise InputError(
-            f"{name}: features must be real numbers",
-            found=f"values of type {features.dtype}",
-            expected="floating-point, integer or boolean values",
+            f"{name}: some entries are masked",
+            expected="a plain array",
+            fix="drop the masked rows, or fill them",
         )
-    return features.astype(features.dtype.newbyteorder("="), copy=False)
+    # Subclasses such as np.matrix multiply and reduce differently.
+    return np.asarray(features, dtype=features.dtype.newbyteorder("="))
 
 
 def mix(values: Shaped[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -179,6 +188,9 @@ def fingerprint(values: Shaped[np.ndarray, "..."] | list[str]) -> str:
             text = str(value).encode("utf-8", "surrogatepass")
             digest.update(len(text).to_bytes(8, "little") + text)
     else:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        little_endian = (
+            "<i8" if array.dtype.kind in "iub" else array.dtype.newbyteorder("<")
+        )
+        digest.update(np.ascontiguousarray(array, dtype=little_endian).tobytes())
     digest.update(repr(array.shape).encode())
     return digest.hexdigest()

@@ -3,6 +3,8 @@
 `repscope.cli` only declares the options and hands them over as records.
 """
 
+import dataclasses
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,10 @@ from repscope._checking import EXIT_GATE, EXIT_OK, UsageError, check_choice
 from repscope._inputs import (
     Columns,
     Inputs,
-    Rows,
+    Opened,
     folders_read,
     image_source,
-    open_test_store,
-    part,
-    read_rows,
+    open_inputs,
 )
 from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.compare import compare
@@ -29,8 +29,7 @@ from repscope.diagnosis.gate import Gate, evaluate, parse_gates
 from repscope.metrics.catalogue import METRICS
 from repscope.records import RunRecord, to_json
 from repscope.report.report import Report
-from repscope.report.wording import clean
-from repscope.representations.store import Store, open_store
+from repscope.representations.store import Store
 
 # What `ls` prints of an entry; --json holds all of it.
 BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
@@ -38,7 +37,7 @@ BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
 
 @dataclass(frozen=True)
 class Output:
-    """Where a run goes and how much of it is said."""
+    """Where a run goes, how much of it is said, and the words that asked for it."""
 
     out: Path | None = None
     overwrite: bool = False
@@ -46,6 +45,12 @@ class Output:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    words: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The command as it can be typed again."""
+        return shlex.join(["repscope", *self.words]) if self.words else ""
 
 
 def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) -> int:
@@ -67,27 +72,23 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
     gates = parse_gates(output.fail_on)
     out = output.out or Path(f"{sources.features.resolve().stem}-report")
     check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
-    store = open_store(sources.features, column=sources.column)
-    test = open_test_store(inputs)
-    rows = read_rows(inputs, store, test)
+    data = open_inputs(inputs)
     if dry_run:
-        told = plan(store, rows, out, test)
-        _terminal.show_entries({"would do": told}, as_json=output.as_json)
+        _terminal.show_entries({"would do": plan(data, out)}, as_json=output.as_json)
         return EXIT_OK
-    if not output.quiet:
-        _terminal.note(f"measuring {_size(store)} of {clean(store.name)} ...")
-    report = diagnose(
-        store,
-        labels=part(rows.labels, slice(store.n)),
-        attributes=rows.attributes or None,
-        ids=rows.ids,
-        images=image_source(sources.images),
-        test=(test, part(rows.labels, slice(store.n, None))) if test else None,
-        reference=sources.reference,
-        split=rows.split,
-        seed=inputs.seed,
-        drop_nonfinite=inputs.drop_nonfinite,
-    )
+    with _terminal.progress(quiet=output.quiet):
+        report = diagnose(
+            data.store,
+            labels=data.train_labels,
+            attributes=data.attributes or None,
+            ids=data.ids,
+            images=image_source(sources.images),
+            test=(data.test, data.test_labels) if data.test else None,
+            reference=sources.reference,
+            split=data.split,
+            seed=inputs.seed,
+            drop_nonfinite=inputs.drop_nonfinite,
+        )
     save_and_show(report, out, output)
     return judge(gates, report.record)
 
@@ -139,10 +140,9 @@ def demonstrate(output: Output, *, seed: int) -> int:
     """
     out = output.out or Path("repscope-demo")
     check_folder(out, overwrite=output.overwrite)
-    if not output.quiet:
-        _terminal.note("diagnosing handwritten digits: sound, collapsed, drowned ...")
-    report = run_demo(out, seed=seed, overwrite=output.overwrite)
-    show_run(report.record, out, output)
+    with _terminal.progress(quiet=output.quiet):
+        comparison, _ = run_demo(out, seed=seed, overwrite=output.overwrite)
+    show_run(comparison.record, out / "comparison", output)
     return EXIT_OK
 
 
@@ -232,26 +232,23 @@ def check_folder(out: Path, *, overwrite: bool, read: Sequence[Path] = ()) -> No
         )
 
 
-def plan(store: Store, rows: Rows, out: Path, test: Store | None) -> dict[str, str]:
+def plan(data: Opened, out: Path) -> dict[str, str]:
     """Return what a diagnosis would do, as heading -> text.
 
     Args:
-        store: the features; only its header is read.
-        rows: the columns beside them.
+        data: the features, of which only the header is read, and their columns.
         out: the folder that would be written.
-        test: the test features; None without ``--test``.
     """
     available = {"rows", "spectrum"}
-    available |= {"labels", "probe", "failure"} if rows.labels else set()
-    available |= {"attribute"} if rows.attributes else set()
+    available |= {"labels", "probe", "failure"} if data.labels else set()
+    available |= {"attribute"} if data.attributes else set()
     names = [metric.name for metric in METRICS if metric.needs in available]
     return {
-        "features": f"{store.name}: {_size(store)}",
-        "test": f"{test.name}: {_size(test)}" if test else "",
-        "labels": _levels(rows.labels),
-        "attributes": _levels(rows.attributes),
+        "features": f"{data.store.name}: {_size(data.store)}",
+        "test": f"{data.test.name}: {_size(data.test)}" if data.test else "",
+        "labels": _levels(data.labels),
+        "attributes": _levels(data.attributes),
         "measures": ", ".join(names),
-        "needs": _cost(store, n_levels=len(rows.labels)),
         "writes": f"{out / 'report.html'}, results.json and the samples beside it",
     }
 
@@ -266,9 +263,11 @@ def _levels(columns: Columns) -> str:
 
 
 def save_and_show(report: Report, out: Path, output: Output) -> None:
-    """Write a report's folder and print the run."""
-    report.save(out, overwrite=output.overwrite)
-    show_run(report.record, out, output)
+    """Write a report's folder, with the command that made it, and print the run."""
+    made = dataclasses.replace(report.record.provenance, command=output.command)
+    record = dataclasses.replace(report.record, provenance=made)
+    Report(record, report.samples).save(out, overwrite=output.overwrite)
+    show_run(record, out, output)
 
 
 def show_run(record: RunRecord, out: Path, output: Output) -> None:
@@ -279,15 +278,16 @@ def show_run(record: RunRecord, out: Path, output: Output) -> None:
         out: its folder.
         output: as JSON, quiet (the verdict alone) or verbose.
     """
-    columns = _terminal.width()
     if output.as_json:
         _terminal.show(to_json(record, indent=2))
     elif output.quiet:
-        _terminal.show(_terminal.verdict_line(record, columns))
+        _terminal.show(_terminal.verdict(record))
     else:
-        _terminal.show(_terminal.summary(record, columns, verbose=output.verbose))
-        _terminal.note(f"\nreport: {_terminal.printable(str(out / 'report.html'))}")
-        _terminal.note(_terminal.next_steps(record))
+        tell = _terminal.everything if output.verbose else _terminal.overview
+        _terminal.show(tell(record))
+        next_steps = [f"next: {command}" for command in record.next_commands[:2]]
+        lines = ["", f"report: {out / 'report.html'}", *next_steps]
+        _terminal.note(_terminal.printable("\n".join(lines)))
 
 
 def judge(

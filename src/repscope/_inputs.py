@@ -50,51 +50,58 @@ class Inputs:
     drop_nonfinite: bool = False
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The columns beside the features, each with one value per row.
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A diagnosis' features, and the columns beside them with one value per row.
 
-    With a test file, its rows follow those of the features.
+    With test features, their rows follow those of the features in every column.
     """
 
+    store: Store
+    test: Store | None
     labels: Columns
     attributes: Columns
     ids: Column | None
     split: Column | None
 
+    @property
+    def train_labels(self) -> Columns | None:
+        """The label levels of the features; None where there is no level."""
+        return _part(self.labels, slice(self.store.n))
 
-def open_test_store(inputs: Inputs) -> Store | None:
-    """Return the store of ``--test``; None where it is not given.
+    @property
+    def test_labels(self) -> Columns | None:
+        """The label levels of the test features."""
+        return _part(self.labels, slice(self.store.n, None))
+
+
+def open_inputs(inputs: Inputs) -> Opened:
+    """Open the features and read the columns that the options name.
 
     Raises:
-        UsageError: where ``--split`` is given too.
+        InputError: for a file or column that is not there or of the wrong length.
+        UsageError: where two options contradict each other, or one column is needed
+            and several are named.
     """
-    if inputs.sources.test is None:
-        return None
-    if inputs.split is not None:
+    sources = inputs.sources
+    if sources.test is not None and inputs.split is not None:
         raise UsageError(
             "--test and --split both say which rows are for testing",
             fix="give one of them",
         )
-    return open_store(inputs.sources.test, column=inputs.sources.column)
-
-
-def read_rows(inputs: Inputs, store: Store, test: Store | None) -> Rows:
-    """Return the columns that the options name.
-
-    Args:
-        inputs: the options.
-        store: the features.
-        test: the test features; None without ``--test``.
-
-    Raises:
-        InputError: for a file or column that is not there or of the wrong length.
-        UsageError: where one column is needed and several are named.
-    """
+    options = (inputs.labels, inputs.attributes, inputs.ids, inputs.split)
+    wanted = [_file_and_names(text) for text in options if text is not None]
+    metadata = [name for file, names in wanted if file is None for name in names]
+    store = open_store(sources.features, column=sources.column, metadata=metadata)
+    test = None
+    if sources.test is not None:
+        test = open_store(sources.test, column=sources.column, metadata=metadata)
     stores = (store, test) if test else (store,)
     ids = _one_column("--ids", inputs.ids, stores)
     split = _one_column("--split", inputs.split, stores)
-    return Rows(
+    return Opened(
+        store,
+        test,
         labels=read_named("--labels", inputs.labels, stores),
         attributes=read_named("--attributes", inputs.attributes, stores),
         ids=ids[1] if ids else None,
@@ -162,10 +169,11 @@ def _columns_of_file(
 
 
 def _refuse_missing_file(option: str, text: str, store: Store) -> None:
-    is_path = "/" in text or text.endswith(LABEL_SUFFIXES)
+    file = text.rpartition(":")[0] or text
+    is_path = "/" in file or file.endswith(LABEL_SUFFIXES)
     if is_path and text not in store.column_names:
         raise InputError(
-            f"{option}: there is no file {text}",
+            f"{option}: there is no file {file}",
             expected=f"a file ({', '.join(LABEL_SUFFIXES)}) or columns of {store.name}",
         )
 
@@ -201,8 +209,7 @@ def folders_read(sources: Sources) -> list[Path]:
     return [sources.features, *images, *others]
 
 
-def part(labels: Columns, rows: slice) -> Columns | None:
-    """Return some rows of each level; None where there is no level."""
+def _part(labels: Columns, rows: slice) -> Columns | None:
     return {name: values[rows] for name, values in labels.items()} or None
 
 

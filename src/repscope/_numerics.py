@@ -65,14 +65,14 @@ def safe_eigh(matrix: Float[Array, "d d"], *, vectors: bool = False) -> Eigen:
         >>> safe_eigh(np.array([[2.0, 0.0], [0.0, 1.0]])).values.tolist()
         [2.0, 1.0]
     """
-    square = np.array(host(matrix), dtype=np.float64)
-    d = len(square)
+    d = matrix.shape[0]
     if d > LAPACK_MAXIMUM_D:
         raise InputError(
             f"a {d:,} x {d:,} eigenvalue problem",
             expected=f"at most {LAPACK_MAXIMUM_D:,} dimensions",
             fix="project the features to fewer dimensions first",
         )
+    square = np.array(host(matrix), dtype=np.float64)
     if not np.isfinite(square).all():
         raise InputError("an eigenvalue problem with NaN or infinite entries")
     mean_diagonal = np.trace(square) / d
@@ -153,7 +153,7 @@ def fit_power_law(values: Spectrum, first: int, last: int) -> PowerLaw:
         1.5
     """
     ranks = np.arange(first, last + 1)
-    if len(ranks) < 2 or last > len(values):
+    if len(ranks) < 2 or first < 1 or last > len(values):
         raise Undecidable(f"ranks {first} to {last} do not span two eigenvalues")
     fitted = np.asarray(values, dtype=np.float64)[first - 1 : last]
     if fitted.min() <= 0:
@@ -219,8 +219,9 @@ def unit_rows(features: Features) -> Features:
     # Dividing by the greatest entry first keeps the squares of 1e200 finite.
     greatest = xp.max(xp.abs(doubled), axis=1, keepdims=True)
     doubled = doubled / xp.where(greatest == 0, xp.ones_like(greatest), greatest)
-    length = xp.sqrt(xp.sum(doubled**2, axis=1, keepdims=True))
-    return doubled / xp.where(length == 0, xp.ones_like(length), length)
+    squared = xp.sum(doubled**2, axis=1, keepdims=True)
+    # The root of zero has no gradient: zero rows are divided by one before it.
+    return doubled / xp.sqrt(xp.where(squared == 0, xp.ones_like(squared), squared))
 
 
 def row_blocks(n: int, columns: int, *, item_bytes: int = 8) -> Iterator[slice]:
@@ -244,7 +245,7 @@ def squared_distances(
     which would otherwise cancel: at a mean of 100 float32 gives a self-distance of 1.1
         instead of 0.
     """
-    shift = centres.mean(axis=0)
+    shift = centres.mean(axis=0, dtype=np.float64)
     a, b = rows - shift, centres - shift
     distances = (
         (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * (a @ b.T)

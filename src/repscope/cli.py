@@ -199,6 +199,7 @@ def _repscope(
 
 @app.command("demo", help=_DEMO_HELP)
 def demo(
+    context: typer.Context,
     out: Out = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -210,12 +211,13 @@ def demo(
     """Run the main job on scikit-learn's digits."""
     from repscope._command_line import Output, demonstrate
 
-    output = Output(out, overwrite, (), json, quiet, verbose)
+    output = Output(out, overwrite, (), json, quiet, verbose, context.obj)
     return demonstrate(output, seed=seed)
 
 
 @app.command("diagnose", help=_DIAGNOSE_HELP, epilog=_EPILOG)
 def diagnose(
+    context: typer.Context,
     features: Features,
     column: Column = None,
     labels: Labels = None,
@@ -237,16 +239,19 @@ def diagnose(
     debug: Debug = False,
 ) -> int:
     """Diagnose a features file."""
-    from repscope._command_line import Inputs, Output, Sources, diagnose_features
+    from repscope._command_line import Output, diagnose_features
+    from repscope._inputs import Inputs, Sources
 
     sources = Sources(features, column, images, test, reference)
     inputs = Inputs(sources, labels, attributes, ids, split, seed, drop_nonfinite)
-    output = Output(out, overwrite, tuple(fail_on or ()), json, quiet, verbose)
+    gates = tuple(fail_on or ())
+    output = Output(out, overwrite, gates, json, quiet, verbose, context.obj)
     return diagnose_features(inputs, output, dry_run=dry_run)
 
 
 @app.command("compare", help=_COMPARE_HELP, epilog=_EPILOG)
 def compare(
+    context: typer.Context,
     runs: Runs,
     out: Out = None,
     fail_on: FailOn = None,
@@ -259,7 +264,8 @@ def compare(
     """Compare saved runs."""
     from repscope._command_line import Output, compare_runs
 
-    output = Output(out, overwrite, tuple(fail_on or ()), json, quiet, verbose)
+    gates = tuple(fail_on or ())
+    output = Output(out, overwrite, gates, json, quiet, verbose, context.obj)
     return compare_runs(runs, output)
 
 
@@ -309,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        with command.make_context("repscope", _with_verb(words)) as context:
+        with command.make_context("repscope", _with_verb(words), obj=words) as context:
             return command.invoke(context) or EXIT_OK
     except typer.Exit as done:
         return done.exit_code
@@ -343,7 +349,7 @@ def _explain(error: BaseException) -> int:
     from repscope import _terminal
 
     if isinstance(error, BrokenPipeError):  # the reader, such as head, has enough
-        _terminal.silence(sys.stdout)
+        _terminal.silence(sys.stdout.fileno())
         return EXIT_OK
     message, code = _message_and_code(error)
     _terminal.note(_terminal.printable(f"error: {message}"))

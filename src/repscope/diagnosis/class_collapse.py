@@ -12,7 +12,7 @@ from repscope.diagnosis.check import (
     not_applicable,
     undecided,
 )
-from repscope.records import Status
+from repscope.records import Measurement, Status
 
 # The class must be read at least this well before its subclasses can have collapsed
 # into it.
@@ -38,7 +38,7 @@ def decide(evidence: Evidence) -> Judgement:
         f"subclass_given_class[{fine}]@reference",
     )
     subclass = evidence.detail("subclass_given_class", "skill", level=fine)
-    index = evidence.value("class_collapse_index", level=fine)
+    index = _lower_end(evidence.measurement("class_collapse_index", level=fine))
     class_skill = evidence.skill(coarse)
     if subclass is None or class_skill is None:
         measured = evidence.measurement("subclass_given_class", level=fine)
@@ -62,6 +62,13 @@ def decide(evidence: Evidence) -> Judgement:
     return undecided(f"{told}: some of it is left.", shown)
 
 
+def _lower_end(index: Measurement | None) -> float | None:
+    """Return the lower end of the interval: few rows leave the index itself noisy."""
+    if index is None or index.value is None:
+        return None
+    return index.interval[0] if index.interval else index.value
+
+
 def _low_subclass(
     evidence: Evidence, fine: str, told: str, index: float, shown: tuple
 ) -> Judgement:
@@ -75,6 +82,7 @@ def _low_subclass(
             "themselves may not tell them apart.",
             shown,
         )
+    centres = evidence.value("class_collapse_index", level=fine) or 0.0
     if index > INDEX_COLLAPSED:
         return undecided(
             f"{told}, although their centres lie {index:.2f} of a class distance "
@@ -83,7 +91,7 @@ def _low_subclass(
         )
     return Judgement(
         Status.FOUND,
-        f"{told}, and their centres lie only {index:.2f} of a class distance apart.",
+        f"{told}, and their centres lie {centres:.2f} of a class distance apart.",
         action="Add a self-supervised term to the supervised loss (the joint loss) so "
         "that "
         "images of one class are kept apart; measure again at both levels.",

@@ -31,7 +31,7 @@ def decide(evidence: Evidence) -> Judgement:
         return _found("No feature varies: every row is the same vector.", shown)
     if dispersion >= DISPERSION_COLLAPSED:
         return absent(
-            f"Rows differ: {dispersion:.2g} of their length (root mean square) is "
+            f"Rows differ: {dispersion:.0%} of their length (root mean square) is "
             "variation.",
             shown,
         )

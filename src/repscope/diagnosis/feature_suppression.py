@@ -122,7 +122,9 @@ def _by_variance(evidence: Evidence, level: str) -> Judgement:
     )
     if drowned:
         return _found(
-            f"{told}, and a linear probe reads {level!r} with skill {skill:.2f} only.",
+            f"{told}, and a linear probe reads {level!r} with skill {skill:.2f} only. "
+            f"A "
+            "reference would show how much of it the images hold.",
             shown,
         )
     if skill > LABEL_SKILL and factors < FACTOR_SHARE:

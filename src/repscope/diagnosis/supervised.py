@@ -211,7 +211,9 @@ def hierarchy_measurements(
     parents = parents_of(fine, coarse)
     n, d = survey.moments.n, survey.moments.d
     index = metric_of(clustering.class_collapse_index).measured(
-        lambda: clustering.class_collapse_index(survey.groups[fine.name].whole, parents),
+        lambda: clustering.class_collapse_index(
+            survey.groups[fine.name].whole, parents
+        ),
         n=n,
         d=d,
         level=fine.name,

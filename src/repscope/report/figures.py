@@ -1,5 +1,4 @@
-"""The one place that draws: curves and maps as matplotlib figures, and as SVG for the
-page.
+"""The one place that draws: curves and maps, as figures and as SVG for the page.
 
 Nothing here touches matplotlib's global state (no pyplot). Words of the user are drawn
 as plain text, never as mathematics. In the SVG the ink and the series colours are names
@@ -12,6 +11,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -176,20 +176,23 @@ def svg(figure: Figure, name: str = "figure") -> str:
         name: letters, digits and hyphens; unique on the page.
     """
     buffer = io.StringIO()
-    rules = {"svg.fonttype": "none", "svg.hashsalt": name}
-    with matplotlib.rc_context(rules), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
+        warnings.catch_warnings(),
+    ):
         # Fonts of the page draw the text; what DejaVu lacks does not matter here.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - our own text
+    root = ElementTree.fromstring(buffer.getvalue())  # our own text
     root.attrib.pop("width")
     root.attrib.pop("height")
     root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
     root.set("role", "img")
-    root.set("aria-label", figure.get_label())
+    words = str(figure.get_label())
+    root.set("aria-label", words)
     title = ElementTree.Element("title")
-    title.text = figure.get_label()
+    title.text = words
     root.insert(0, title)
     return _serialised(root, name, _referenced(root))
 
@@ -201,11 +204,12 @@ def _plain(text: Text, words: str) -> None:
 
 
 def _set_scales(axes: Axes, curve: Curve) -> None:
-    """Set linear or logarithmic axes; without a positive value there is no
-    logarithm."""
+    """Set the axes' scales; without a positive value there is no logarithm."""
     for axis, scale in ((axes.xaxis, curve.x_scale), (axes.yaxis, curve.y_scale)):
         is_x = axis is axes.xaxis
-        values = [v for series in curve.series for v in (series.x if is_x else series.y)]
+        values = [
+            v for series in curve.series for v in (series.x if is_x else series.y)
+        ]
         if scale == "log" and max(values, default=0.0) > 0:
             (axes.set_xscale if is_x else axes.set_yscale)("log")
             axis.set_major_formatter(_PlainLogFormatter())
@@ -268,9 +272,7 @@ def _markers(
     return np.unique(ranks)
 
 
-def _add_legend(
-    figure: Figure, handles: Sequence[Handle], labels: Sequence[str]
-) -> None:
+def _add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Put the legend above the axes, where it can hide nothing."""
     if len(handles) < 2:
         return
@@ -297,7 +299,8 @@ def _scatter_scores(
     name: str,
 ) -> None:
     size = _marker_size(len(points))
-    cloud = axes.scatter(*points.T, c=scores, s=size, cmap="cividis", linewidths=0)
+    x, y = points.T
+    cloud = axes.scatter(x, y, c=scores, s=size, cmap="cividis", linewidths=0)
     cloud.set_rasterized(True)
     bar = figure.colorbar(cloud, ax=axes, shrink=0.6)
     _plain(bar.ax.yaxis.label, name)
@@ -385,4 +388,3 @@ def _themed(
             value = _HEX.sub(lambda found: _COLOURS.get(found[0], found[0]), value)
             value = _FONT.sub("", value)  # the page's own font
         yield key, value
-

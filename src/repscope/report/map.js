@@ -1,127 +1,5 @@
 "use strict";
-// The map: points in a unit square, a view onto it, one colour per bin of points.
-
-const MARGIN = 14;
-const REACH = 12;
-const CELLS = 96;
-const UNIT = 65535;
-const RAMP_BINS = 32;
-const LEGEND_LIMIT = 300;
-const ZOOM_STEP = 1.4;
-
-const byId = (id) => document.getElementById(id);
-
-function make(tag, text = "", className = "") {
-  const element = document.createElement(tag);
-  if (text) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
-function rounded(value) {
-  if (!Number.isFinite(value)) return "no value";
-  return value.toLocaleString("en", { maximumSignificantDigits: 3 });
-}
-
-function unpack(text, Kind) {
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i += 1) bytes[i] = binary.charCodeAt(i);
-  return new Kind(bytes.buffer);
-}
-
-function readMap() {
-  const block = byId("map-data");
-  if (!block) return null;
-  const map = JSON.parse(block.textContent);
-  map.x = unpack(map.x, Uint16Array);
-  map.y = unpack(map.y, Uint16Array);
-  map.row = unpack(map.row, Uint32Array);
-  map.channels.forEach((channel) => {
-    if (channel.kind === "score") channel.values = unpack(channel.values, Float32Array);
-    else channel.codes = unpack(channel.codes, channel.bytes === 1 ? Uint8Array : Uint16Array);
-  });
-  return map;
-}
-
-const themed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-function blend(from, to, share) {
-  const parts = (hex) => [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
-  const [left, right] = [parts(from), parts(to)];
-  return `rgb(${left.map((value, i) => Math.round(value + (right[i] - value) * share)).join(" ")})`;
-}
-
-function categoryColours(count) {
-  if (count <= 7) return Array.from({ length: count }, (_, i) => themed(`--series-${i + 1}`));
-  const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches;
-  // Neighbours differ in hue (by the golden angle) and in lightness.
-  return Array.from({ length: count }, (_, i) => {
-    const hue = Math.round((250 + i * 137.508) % 360);
-    return `oklch(${dark ? 86 - (i % 3) * 12 : 44 + (i % 3) * 12}% 0.14 ${hue})`;
-  });
-}
-
-function rampColours() {
-  const [low, middle, high] = ["--low", "--middle", "--high"].map(themed);
-  return Array.from({ length: RAMP_BINS }, (_, i) => {
-    const share = (2 * i) / (RAMP_BINS - 1);
-    return share <= 1 ? blend(low, middle, share) : blend(middle, high, share - 1);
-  });
-}
-
-function scoreBins(values) {
-  const sorted = values.filter(Number.isFinite).sort();
-  const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
-  const [low, high] = [at(0.01), at(0.99)];
-  const step = (high - low) / RAMP_BINS || 1;
-  const bins = new Uint16Array(values.length);
-  values.forEach((value, i) => {
-    const bin = Math.min(Math.max(Math.floor((value - low) / step), 0), RAMP_BINS - 1);
-    bins[i] = Number.isFinite(value) ? bin : RAMP_BINS;
-  });
-  return { bins, low, high };
-}
-
-// A counting sort: points of bin b are order[starts[b]] to order[starts[b + 1] - 1].
-function sortByBin(bins, count) {
-  const starts = new Uint32Array(count + 1);
-  bins.forEach((bin) => { starts[bin + 1] += 1; });
-  for (let bin = 0; bin < count; bin += 1) starts[bin + 1] += starts[bin];
-  const places = starts.slice();
-  const order = new Uint32Array(bins.length);
-  bins.forEach((bin, i) => { order[places[bin]++] = i; });
-  return { order, starts };
-}
-
-const cellOf = (unit) => Math.min(Math.max(Math.floor(unit * CELLS), 0), CELLS - 1);
-
-// Cells over the unit square, each a chain of points: finds neighbours without a search.
-class Neighbours {
-  constructor(map) {
-    this.map = map;
-    this.first = new Int32Array(CELLS * CELLS).fill(-1);
-    this.next = new Int32Array(map.n);
-    for (let i = 0; i < map.n; i += 1) {
-      const cell = cellOf(map.y[i] / UNIT) * CELLS + cellOf(map.x[i] / UNIT);
-      this.next[i] = this.first[cell];
-      this.first[cell] = i;
-    }
-  }
-
-  nearest(x, y, reach) {
-    let [best, distance] = [-1, reach * reach];
-    for (let row = cellOf(y - reach); row <= cellOf(y + reach); row += 1) {
-      for (let column = cellOf(x - reach); column <= cellOf(x + reach); column += 1) {
-        for (let i = this.first[row * CELLS + column]; i >= 0; i = this.next[i]) {
-          const square = (this.map.x[i] / UNIT - x) ** 2 + (this.map.y[i] / UNIT - y) ** 2;
-          if (square < distance) [best, distance] = [i, square];
-        }
-      }
-    }
-    return best;
-  }
-}
+// The map: a view onto points in a unit square, with legend, note, pointer and keys.
 
 class MapView {
   constructor(map) {
@@ -131,6 +9,7 @@ class MapView {
     this.context = this.canvas.getContext("2d");
     this.neighbours = new Neighbours(map);
     this.score = map.channels.find((channel) => channel.kind === "score");
+    this.step = scatteredStep(map.n);
     this.single = null;
     this.selected = -1;
     this.walked = -1;
@@ -178,35 +57,35 @@ class MapView {
   draw() {
     this.scheduled = false;
     const ratio = window.devicePixelRatio || 1;
-    this.canvas.width = Math.round(this.stage.clientWidth * ratio);
-    this.canvas.height = Math.round(this.stage.clientHeight * ratio);
-    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.context.globalAlpha = this.map.n > 4000 ? 0.75 : 0.85;
-    const base = this.map.n > 20000 ? 2 : this.map.n > 4000 ? 3 : 5;
-    const size = Math.min(base * Math.sqrt(this.zoom), 9);
-    for (let bin = this.colours.length - 1; bin >= 0; bin -= 1) {
-      const isFaint = this.single !== null && bin !== this.single;
-      this.drawBin(bin, size, isFaint ? themed("--faint") : this.colours[bin]);
+    const width = Math.max(Math.round(this.stage.clientWidth * ratio), 1);
+    const height = Math.max(Math.round(this.stage.clientHeight * ratio), 1);
+    this.canvas.width = width;
+    this.canvas.height = height;
+    const image = this.context.createImageData(width, height);
+    const paper = asNumbers([themed("--paper")]);
+    new Uint32Array(image.data.buffer).fill(new Uint32Array(paper.buffer)[0]);
+    if (this.single === null) this.stampAll(image, ratio, () => true, this.numbers);
+    else {
+      const faint = asNumbers(this.colours.map(() => themed("--faint")));
+      this.stampAll(image, ratio, (bin) => bin !== this.single, faint);
+      this.stampAll(image, ratio, (bin) => bin === this.single, this.numbers);
     }
-    if (this.single !== null) this.drawBin(this.single, size + 1, this.colours[this.single]);
+    this.context.putImageData(image, 0, 0);
     this.placeNote();
   }
 
-  drawBin(bin, size, colour) {
-    const { context, map, scale } = this;
-    const left = this.stage.clientWidth / 2 - this.x * scale;
-    const top = this.stage.clientHeight / 2 + this.y * scale;
-    context.fillStyle = colour;
-    for (let k = this.starts[bin]; k < this.starts[bin + 1]; k += 1) {
-      const i = this.order[k];
-      const x = left + (map.x[i] / UNIT) * scale;
-      const y = top - (map.y[i] / UNIT) * scale;
-      if (!this.isVisible(x, y)) continue;
-      if (size >= 4) {
-        context.beginPath();
-        context.arc(x, y, size / 2, 0, 2 * Math.PI);
-        context.fill();
-      } else context.fillRect(x - size / 2, y - size / 2, size, size);
+  stampAll(image, ratio, isDrawn, numbers) {
+    const { map, bins, step } = this;
+    const scale = this.scale * ratio;
+    const left = image.width / 2 - this.x * scale;
+    const top = image.height / 2 + this.y * scale;
+    const base = map.n > 20000 ? 1.8 : map.n > 4000 ? 2.8 : 5;
+    const pixels = disc(Math.min(base * Math.sqrt(this.zoom), 9) * ratio);
+    for (let k = 0, i = 0; k < map.n; k += 1, i = (i + step) % map.n) {
+      if (!isDrawn(bins[i])) continue;
+      const x = Math.round(left + (map.x[i] / UNIT) * scale);
+      const y = Math.round(top - (map.y[i] / UNIT) * scale);
+      stamp(image, x, y, pixels, numbers, 4 * bins[i]);
     }
   }
 
@@ -226,9 +105,10 @@ class MapView {
     this.single = null;
     if (channel === undefined) {
       this.colours = [themed("--series-1")];
-      Object.assign(this, sortByBin(new Uint8Array(this.map.n), 1));
+      this.bins = new Uint8Array(this.map.n);
     } else if (channel.kind === "score") this.colourByScore(channel);
     else this.colourByCategory(channel);
+    this.numbers = asNumbers(this.colours);
     this.redraw();
   }
 
@@ -236,7 +116,7 @@ class MapView {
     const { bins, low, high } = scoreBins(channel.values);
     const ramp = rampColours();
     this.colours = [...ramp, themed("--faint")];
-    Object.assign(this, sortByBin(bins, this.colours.length));
+    this.bins = bins;
     const bar = make("div", "", "ramp");
     bar.style.background = `linear-gradient(to right, ${ramp.join(", ")})`;
     const ends = make("div", "", "ramp-ends");
@@ -246,15 +126,12 @@ class MapView {
   }
 
   colourByCategory(channel) {
-    const count = channel.names.length;
-    this.colours = categoryColours(count);
-    Object.assign(this, sortByBin(channel.codes, count));
-    const entries = [];
-    for (let bin = 0; bin < count && entries.length < LEGEND_LIMIT; bin += 1) {
-      const points = this.starts[bin + 1] - this.starts[bin];
-      if (points) entries.push(this.legendEntry(channel.names[bin], bin, points));
-    }
-    byId("map-legend").append(...entries);
+    this.colours = categoryColours(channel.names.length);
+    this.bins = channel.codes;
+    const counts = Array.from(countBins(channel.codes, channel.names.length));
+    const entries = counts.map((points, bin) => [channel.names[bin], bin, points]);
+    const shown = entries.filter(([, , points]) => points > 0).slice(0, LEGEND_LIMIT);
+    byId("map-legend").append(...shown.map((entry) => this.legendEntry(...entry)));
   }
 
   legendEntry(name, bin, points) {
@@ -281,8 +158,10 @@ class MapView {
     const pairs = map.id ? [["id", map.id[i]]] : [];
     pairs.push(["row", String(map.row[i])]);
     map.channels.forEach((channel) => {
-      const isScore = channel.kind === "score";
-      pairs.push([channel.title, isScore ? rounded(channel.values[i]) : channel.names[channel.codes[i]]]);
+      if (channel.kind === "score") pairs.push([channel.title, rounded(channel.values[i])]);
+      else if (channel.codes[i] !== channel.silent) {
+        pairs.push([channel.title, channel.names[channel.codes[i]]]);
+      }
     });
     return pairs;
   }

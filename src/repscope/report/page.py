@@ -47,6 +47,7 @@ _STATUSES = (
 _PICTURE = re.compile("data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
 _CLASS_TABLES = ("class_accuracy", "confusions")
 _ROW_TABLES = ("worst_samples",)
+_SCRIPTS = ("points.js", "map.js", "page.js")
 _FIRST_STEPS = 3
 
 
@@ -86,11 +87,11 @@ def render(record: RunRecord, samples: Samples) -> str:
         record: a diagnosis or a comparison.
         samples: the rows; without columns for a comparison.
     """
-    script = _resource("map.js") + _resource("page.js")
+    script = "".join(_resource(name) for name in _SCRIPTS)
     return _template().render(
         record=record,
-        style=Markup(_resource("page.css")),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
+        style=Markup(_resource("page.css")),  # our own file
+        script=Markup(script),  # our own file
         policy=content_security_policy(script),
         copy=_json({name: to_dict(getattr(record, name)) for name in _COPIED}),
         glossary=_Glossary(record.glossary),
@@ -126,8 +127,11 @@ def content_security_policy(script: str) -> str:
 
 
 def first_steps(record: RunRecord) -> list[Step]:
-    """Return at most three things to do: the actions of what was found, the most
-    severe first; where nothing was found, what would settle the undecided."""
+    """Return at most three things to do.
+
+    The actions of what was found, the most severe first; where nothing was found, what
+    would settle the undecided.
+    """
     found = [f for f in record.findings if f.status is Status.FOUND and f.action]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     steps = [Step(one.code, one.title, one.action) for one in found]
@@ -249,8 +253,10 @@ def _json(value: Any) -> Markup:
 
 
 def gauge(measurement: Measurement) -> dict[str, str] | None:
-    """Return where value and interval lie within the range, in percent; None where
-    either has no bounds."""
+    """Return where value and interval lie within the range, in percent.
+
+    None where there is no value or the range has no bounds.
+    """
     least, greatest = measurement.range
     if measurement.value is None or least is None or greatest is None:
         return None
@@ -261,9 +267,7 @@ def gauge(measurement: Measurement) -> dict[str, str] | None:
         min(max(100 * (number - least) / (greatest - least), 0.0), 100.0)
         for number in (measurement.value, *ends)
     ]
-    return dict(
-        zip(("at", "from", "to"), (f"{p:.1f}%" for p in places), strict=True)
-    )
+    return dict(zip(("at", "from", "to"), (f"{p:.1f}%" for p in places), strict=True))
 
 
 def safe_link(address: str) -> str:
@@ -280,7 +284,7 @@ def _figure(curve: Curve, name: str) -> Figure:
     return Figure(
         name=name,
         curve=curve,
-        picture=Markup(picture),  # noqa: S704 - serialised and escaped in figures
+        picture=Markup(picture),  # serialised and escaped in figures
         table=_curve_grid(curve),
     )
 

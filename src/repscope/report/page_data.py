@@ -6,6 +6,7 @@ travel as base64 integers, and long ids give way first.
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,8 @@ SCORES = {
 _ID_LIMITS = (48, 32, 24, 16, 12, 8)
 _NAME_LIMIT = 48
 _NAMED_CATEGORIES = 40
-_NOT_TESTED = "not tested"
+_OUTCOMES = ("wrong", "correct", "not tested")
+_NONE = "(none)"
 _NOTHING = "\u2013"
 
 
@@ -79,11 +81,12 @@ def prefixed(samples: Samples, prefix: str) -> list[str]:
     return [name.removeprefix(prefix) for name in names]
 
 
-def worst_rows(
-    samples: Samples, limit: int = MAXIMUM_ROWS
-) -> Shaped[np.ndarray, " m"]:
-    """Return positions of the rows to list: those a check listed, then those of lowest
-    quality; each part from the worst on. Without a quality score: the first rows."""
+def worst_rows(samples: Samples, limit: int = MAXIMUM_ROWS) -> Shaped[np.ndarray, " m"]:
+    """Return positions of the rows to list, the worst first.
+
+    Those that a check listed, then those of lowest quality; without a quality score the
+    first rows.
+    """
     n = len(samples)
     listed = _numbers(samples, "listed", n, fill=0.0)
     quality = _numbers(samples, QUALITY, n, fill=np.inf)
@@ -158,8 +161,11 @@ def map_data(samples: Samples) -> dict[str, Any] | None:
 
 
 def map_in_words(samples: Samples) -> Table | None:
-    """Return, for each label of the first level, where it lies on the map: how many
-    points, how wide they spread and which label is nearest. None without labels."""
+    """Return where each label of the first level lies on the map.
+
+    How many points it has, how wide they spread and which label is nearest; None
+    without labels or map.
+    """
     rows = map_rows(samples)
     levels = prefixed(samples, "label:")
     if not levels or not len(rows):
@@ -239,8 +245,7 @@ def _cell(value: Scalar) -> Cell:
 
 
 def _cells(values: Shaped[np.ndarray, " n"], *, counts: bool) -> list[Cell]:
-    """Return cells; `counts` puts separators into thousands, which names of rows do
-    not want."""
+    """Return cells; whole numbers that are no `counts` are names, shown as text."""
     if values.dtype.kind == "f":
         return [
             Cell(rounded(value), value) if np.isfinite(value) else Cell(_NOTHING)
@@ -294,15 +299,17 @@ def _ids(
 def _categories(
     values: Shaped[np.ndarray, " n"],
 ) -> tuple[list[str], Int[np.ndarray, " n"]]:
-    """Return the names in order (numbers by size) and each row's index among them."""
+    """Return the names, numbers inside them in order of size, and each row's index."""
     names, codes = np.unique(values.astype(str), return_inverse=True)
-    if all(name.isdecimal() for name in names.tolist()):
-        order = sorted(range(len(names)), key=lambda index: int(names[index]))
-    else:
-        order = list(range(len(names)))
+    order = sorted(range(len(names)), key=lambda place: _natural(str(names[place])))
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))
-    return [str(names[index]) for index in order], rank[codes.reshape(-1)]
+    return [str(names[place]) for place in order], rank[codes.reshape(-1)]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split("([0-9]{1,15})", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _channels(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -319,10 +326,8 @@ def _channels(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         if name.startswith("correct:"):
             level, _, probe = name.removeprefix("correct:").rpartition(":")
             codes = np.where(np.isnan(values), 2, values == 1.0).astype(np.int64)
-            names = ["wrong", "correct", _NOT_TESTED]
-            channels.append(
-                _category_channel(f"{probe} probe on {level}", names, codes)
-            )
+            title = f"{probe} probe on {level}"
+            channels.append(_category_channel(title, list(_OUTCOMES), codes))
     score = next((name for name in SCORES if name in columns), None)
     if score is not None:
         channels.append(
@@ -338,11 +343,17 @@ def _channels(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
 def _category_channel(
     title: str, names: list[str], codes: Int[np.ndarray, " n"]
 ) -> dict[str, Any]:
+    """Return a channel of categories; `silent` is the one that says nothing."""
     width = 1 if len(names) <= 256 else 2
+    shown = [shorten(name, _NAME_LIMIT) or _NONE for name in names]
+    silent = [
+        place for place, name in enumerate(shown) if name in (_NONE, _OUTCOMES[2])
+    ]
     return {
         "title": shorten(title, _NAME_LIMIT),
         "kind": "category",
-        "names": [shorten(name, _NAME_LIMIT) or "(none)" for name in names],
+        "names": shown,
+        "silent": silent[0] if silent else -1,
         "bytes": width,
         "codes": _pack(codes, f"<u{width}"),
     }
@@ -357,8 +368,11 @@ def position(samples: Samples, row: int) -> int | None:
 
 
 def row_in_words(samples: Samples, row: int) -> tuple[str, str]:
-    """Return what is known of one row, in short (its finest label and what it was taken
-    for) and in full (all labels, id and quality)."""
+    """Return what is known of one row, in short and in full.
+
+    In short its first label and what it was taken for; in full all labels, id and
+    quality.
+    """
     place = position(samples, row)
     if place is None:
         return f"row {row}", f"row {row}"

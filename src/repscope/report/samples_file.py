@@ -1,5 +1,4 @@
-"""One row per sample on disk: ``samples.csv``, or ``samples.parquet`` where it is
-large.
+"""The samples on disk: ``samples.csv``, or ``samples.parquet`` where it is large.
 
 In the CSV text is always quoted and numbers never are, so that reading restores every
 column's type; a cell that a spreadsheet could take for a formula gets an apostrophe in
@@ -8,12 +7,13 @@ front, which reading takes away again. NaN is an empty cell.
 
 import csv
 import importlib.util
+import io
 import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -48,7 +48,7 @@ def estimated_bytes(samples: Samples) -> int:
     return len(samples) * sum(widths.get(kind, 24) for kind in kinds)
 
 
-def write_csv(samples: Samples, file: BinaryIO) -> None:
+def write_csv(samples: Samples, file: io.BufferedIOBase) -> None:
     """Write samples as UTF-8 CSV, some rows at a time.
 
     Args:
@@ -58,9 +58,11 @@ def write_csv(samples: Samples, file: BinaryIO) -> None:
     """
     header = ",".join(_quoted(name) for name in samples.columns)
     file.write(f"{header}\r\n".encode("utf-8", "backslashreplace"))
+    # a line of its own must not be empty: readers skip it
+    missing = "" if len(samples.columns) > 1 else "nan"
     for start in range(0, len(samples), _CHUNK_ROWS):
         cells = [
-            _cells(np.asarray(column)[start : start + _CHUNK_ROWS])
+            _cells(np.asarray(column)[start : start + _CHUNK_ROWS], missing)
             for column in samples.columns.values()
         ]
         lines = "\r\n".join(map(",".join, zip(*cells, strict=True)))
@@ -80,7 +82,7 @@ def read_csv(path: Path) -> Samples:
         raise InputError(f"{path}: no readable CSV: {error}") from error
 
 
-def write_parquet(samples: Samples, file: BinaryIO) -> None:
+def write_parquet(samples: Samples, file: io.BufferedIOBase) -> None:
     """Write samples as Parquet, with a checksum on every page.
 
     Raises:
@@ -142,7 +144,7 @@ def _doubled(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _cells(values: Shaped[np.ndarray, " n"]) -> Iterable[str]:
+def _cells(values: Shaped[np.ndarray, " n"], missing: str) -> Iterable[str]:
     """Return one CSV cell per value."""
     kind = values.dtype.kind
     if kind in "iu":
@@ -152,7 +154,7 @@ def _cells(values: Shaped[np.ndarray, " n"]) -> Iterable[str]:
     if kind == "f":
         numbers = values.tolist()
         if np.isnan(values).any():
-            return ["" if number != number else repr(number) for number in numbers]
+            return [missing if number != number else repr(number) for number in numbers]
         return map(repr, numbers)
     texts = [str(value) for value in values.tolist()]
     quoted = {text: _quoted(text) for text in set(texts)}  # labels repeat

@@ -1,5 +1,4 @@
-"""How files reach the disk: whole or not at all, and with a clear word when they
-cannot.
+"""How files reach the disk: whole, or not at all and with a clear word why.
 
 Each file is written under a temporary name in its own folder, flushed to the device
 and only then put in the place of the old one.
@@ -7,16 +6,17 @@ and only then put in the place of the old one.
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+
 
 from repscope._checking import ResourceError
 
-Writer = Callable[[BinaryIO], None]
+Writer = Callable[[io.BufferedIOBase], None]
 
 _CAUSES = {
     errno.ENOSPC: "no space left on the disk",

@@ -27,10 +27,10 @@ _GREATEST_COUNT = 1e15
 
 
 def clean(text: str) -> str:
-    """Return text on one line, without control characters or terminal commands.
+    r"""Return text on one line, without control characters or terminal commands.
 
     Example:
-        >>> clean("red: \\x1b[31mcat\\x1b[0m\\n")
+        >>> clean("red: \x1b[31mcat\x1b[0m\n")
         'red: cat'
     """
     text = _BREAKS.sub(" ", _COMMANDS.sub("", text))
@@ -51,7 +51,7 @@ def shorten(text: str, limit: int = 80, ellipsis: str = "\u2026") -> str:
     return text[: limit - len(ellipsis) - tail] + ellipsis + text[len(text) - tail :]
 
 
-def rounded(value: float | None) -> str:
+def rounded(value: float | int | None) -> str:
     """Return a number for reading: three significant digits; integers in full.
 
     Args:
@@ -65,7 +65,7 @@ def rounded(value: float | None) -> str:
         return UNDECIDED
     size = abs(value)
     if float(value).is_integer() and size < _GREATEST_COUNT:
-        return f"{value:,.0f}"
+        return f"{value + 0.0:,.0f}"  # minus zero is zero
     if 100 <= size < 1e6:
         return f"{value:,.0f}"
     if 0.001 <= size < 100:

@@ -49,7 +49,10 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def column(self, name: str) -> Shaped[np.ndarray, " n"]:
-        """Return a metadata column: integers, strings or floats, one per row.
+        """Return a metadata column, one value per row: integers, floats or strings.
+
+        A missing number is NaN; where a text is missing, the array is of objects and
+        holds None there.
 
         Raises:
             InputError: where there is no such column or it has not n values.
@@ -74,6 +77,32 @@ def check_rows(rows: int) -> None:
         raise UsageError("a block needs rows", found=f"{rows}", expected="at least 1")
 
 
+def assembled(pieces: Iterable[np.ndarray], n: int, rows: int) -> Iterator[np.ndarray]:
+    """Yield blocks of `rows` rows, the last one shorter, from pieces of any size.
+
+    Decoders need several times the memory of what they decode: small pieces keep that
+    small beside the block.
+
+    Args:
+        pieces: consecutive (r, d) pieces, n rows together.
+        n: rows in all.
+        rows: rows of a block.
+    """
+    block, filled, left = np.empty((0, 0)), 0, n
+    for piece in pieces:
+        taken = 0
+        while taken < len(piece):
+            if filled == len(block):
+                shape = (min(rows, left), piece.shape[1])
+                block, filled = np.empty(shape, piece.dtype), 0
+            count = min(len(piece) - taken, len(block) - filled)
+            block[filled : filled + count] = piece[taken : taken + count]
+            filled, taken = filled + count, taken + count
+            if filled == len(block):
+                left -= filled
+                yield block
+
+
 def check_matrix(label: str, shape: Sequence[int]) -> None:
     """Raise InputError unless a shape is (n, d), neither of them 0."""
     text = " x ".join(f"{size:,}" for size in shape) or "a single value"
@@ -91,6 +120,17 @@ def check_matrix(label: str, shape: Sequence[int]) -> None:
             f"{label}: there is nothing to measure",
             found=f"{text} values",
             expected="at least one row and one feature",
+        )
+
+
+def check_column_length(label: str, length: int, n: int) -> None:
+    """Raise InputError unless a metadata column has one value per row of features."""
+    if length != n:
+        raise InputError(
+            f"{label}: one value per row of features is needed",
+            found=f"{length:,} values",
+            expected=f"{n:,}",
+            fix="save labels and features of the same rows, in the same order",
         )
 
 

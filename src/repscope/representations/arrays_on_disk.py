@@ -6,15 +6,17 @@ one-dimensional ones beside it are metadata columns.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Shaped
 
-from repscope._checking import InputError, UsageError, check_length
+from repscope._checking import InputError, UsageError
 from repscope.representations.abstract_store import (
     Store,
+    check_column_length,
     check_matrix,
     check_rows,
     no_column,
@@ -51,8 +53,9 @@ class ArrayStore(Store):
         if name not in self.vectors:
             raise no_column(self.name, name, self.column_names)
         vector = self.vectors[name]
-        check_length(vector.label, vector.shape[0], self.n)
-        return vector.vector()
+        values = vector.vector()
+        check_column_length(vector.label, len(values), self.n)
+        return values
 
     def images(self, name: str, rows: Sequence[int]) -> list[bytes]:
         """Raise InputError: arrays hold no encoded images."""
@@ -104,7 +107,7 @@ def stored_npz(path: Path) -> dict[str, StoredArray]:
             place = Place(label, path, stamp, member.filename)
             with archive.open(member) as stream:
                 arrays[name] = read_npy_header(
-                    cast(BinaryIO, stream), place, member.file_size
+                    cast(BufferedIOBase, stream), place, member.file_size
                 )
     return arrays
 

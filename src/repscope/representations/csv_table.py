@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -22,6 +22,7 @@ from jaxtyping import Float, Shaped
 from repscope._checking import InputError
 from repscope.representations.abstract_store import (
     Store,
+    assembled,
     check_matrix,
     check_rows,
     is_a_feature,
@@ -44,6 +45,8 @@ from repscope.representations.file_access import (
 SAMPLE_ROWS = 200
 # A line this long comes from no table; reading it whole could fill the memory.
 LINE_CHARACTERS = 64 * 2**20
+# Cells parsed at once: as Python objects they take ten times the memory of numbers.
+PIECE_CELLS = 2**18
 DELIMITERS = ",;\t|"
 
 _NUMBER = re.compile(
@@ -87,7 +90,8 @@ class CsvStore(Store):
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
         """Yield consecutive blocks of rows, in float64."""
         check_rows(rows)
-        return self._blocks(rows)
+        pieces = self._pieces(max(1, min(rows, PIECE_CELLS // len(self.layout.names))))
+        return assembled(pieces, self.n, rows)
 
     def column(self, name: str) -> Shaped[np.ndarray, " n"]:
         """Return a column of integers, floats or text."""
@@ -103,13 +107,13 @@ class CsvStore(Store):
         """Raise InputError: text holds no encoded images."""
         raise no_images(self.name, name)
 
-    def _blocks(self, rows: int) -> Iterator[np.ndarray]:
+    def _pieces(self, rows: int) -> Iterator[np.ndarray]:
         places = [self.layout.names.index(name) for name in self.features]
         with _open_rows(self.path, self.stamp, self.layout) as table:
             while chunk := list(itertools.islice(table, rows)):
-                block = _numbers(chunk, places, self.path.name, self.layout.names)
+                piece = _numbers(chunk, places, self.path.name, self.layout.names)
                 check_unchanged(self.path, self.stamp)
-                yield block
+                yield piece
 
 
 def open_csv(
@@ -132,7 +136,7 @@ def open_csv(
     features = tuple(
         choose_features(path.name, numeric, column=column, metadata=metadata)
     )
-    others = tuple(name for name in layout.names if name not in features)
+    others = tuple(key for key in layout.names if key and key not in features)
     return CsvStore(path, n, len(features), "float64", others, stamp, layout, features)
 
 
@@ -229,7 +233,7 @@ def _reader(lines: Iterator[str], delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
-def _lines(file: BinaryIO, name: str) -> Generator[str, None, None]:
+def _lines(file: io.BufferedIOBase, name: str) -> Generator[str, None, None]:
     """Yield the lines of a UTF-8 file from its first row on: no comments before it."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     is_start = True
@@ -298,18 +302,21 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _numeric_names(names: Sequence[str], sample: Sequence[Sequence[str]]) -> list[str]:
-    """Return the columns of numbers, and the empty ones of their numbered series."""
-    numeric: list[str] = []
-    empty: list[str] = []
+    """Return the columns of numbers.
+
+    In a numbered series the majority decides, so that one bad or empty column becomes
+    an error or NaN there instead of a feature that is silently left out.
+    """
+    numeric = set()
     for place, name in enumerate(names):
         cells = [row[place].strip() for row in sample]
         present = [cell for cell in cells if cell.lower() not in _MISSING]
-        if all(_NUMBER.fullmatch(cell) for cell in present):
-            (numeric if present else empty).append(name)
-    known = set(numeric).union(
-        name for name in empty if set(series([name])) & set(series(numeric))
-    )
-    return [name for name in names if name in known]
+        if present and all(_NUMBER.fullmatch(cell) for cell in present):
+            numeric.add(name)
+    for members in series(names).values():
+        if 2 * len(numeric.intersection(members)) > len(members):
+            numeric.update(members)
+    return [name for name in names if name in numeric]
 
 
 def _refuse_lists(

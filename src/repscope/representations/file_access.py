@@ -11,8 +11,8 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -71,6 +71,8 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if not text or "\0" in text:
         raise InputError(f"{text!r} is no file name", fix="pass the path of a file")
     location = Path(text)
+    if location.name in ("", ".."):
+        location = location.resolve()  # "." has no name to put into messages
     with reading(location):
         mode = location.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -89,7 +91,7 @@ def stamp_of(path: Path) -> Stamp:
 
 
 @contextlib.contextmanager
-def open_unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
+def open_unchanged(path: Path, stamp: Stamp) -> Iterator[BufferedIOBase]:
     """Open a file that must be, and stay, as its stamp says.
 
     Raises:
@@ -123,7 +125,7 @@ def reading(path: Path) -> Iterator[None]:
         raise _explained(path, error) from error
 
 
-def fill(file: BinaryIO, array: np.ndarray, label: str) -> None:
+def fill(file: BufferedIOBase, array: np.ndarray, label: str) -> None:
     """Read an array's bytes from where the file stands.
 
     Args:

@@ -5,6 +5,7 @@ small buffer, so that a file of one large row group does not fill the memory.
 """
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxtyping import Shaped
 from repscope._checking import InputError, MissingExtraError, RepscopeError
 from repscope.representations.abstract_store import (
     Store,
+    assembled,
     check_matrix,
     check_rows,
     is_a_feature,
@@ -39,7 +41,9 @@ from repscope.representations.parquet_schema import (
     vector_dtype,
 )
 
-BUFFER_BYTES = 2**20
+BUFFER_BYTES = 2**18
+# Values decoded at once: Arrow holds about five times as much meanwhile.
+PIECE_BYTES = 4 * 2**20
 # Rows per step where single rows are picked: encoded images are large.
 IMAGE_ROWS = 256
 
@@ -66,9 +70,11 @@ class ParquetStore(Store):
     image_names: tuple[str, ...]
 
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """Yield consecutive blocks of rows; they end where row groups end."""
+        """Yield consecutive blocks of rows."""
         check_rows(rows)
-        return self._blocks(rows)
+        width = self.d * np.dtype(self.dtype).itemsize
+        pieces = self._pieces(max(1, min(rows, PIECE_BYTES // width)))
+        return assembled(pieces, self.n, rows)
 
     def column(self, name: str) -> Shaped[np.ndarray, " n"]:
         """Return a column of numbers or text."""
@@ -77,7 +83,7 @@ class ParquetStore(Store):
         if name not in self.column_names:
             raise no_column(self.name, name, self.column_names)
         with open_table(self.path, self.stamp) as table:
-            return read_column(table, name, self.name)
+            return read_column(table, name)
 
     def images(self, name: str, rows: Sequence[int]) -> list[bytes]:
         """Return encoded images; of ``{bytes, path}`` only the bytes."""
@@ -101,17 +107,19 @@ class ParquetStore(Store):
             )
         return [found[row] for row in rows]
 
-    def _blocks(self, rows: int) -> Iterator[np.ndarray]:
+    def _pieces(self, rows: int) -> Iterator[np.ndarray]:
         done = 0
         with open_table(self.path, self.stamp) as table:
             for batch in _batches(table, self.features, rows):
                 if self.is_vector:
-                    block = _vectors(batch.column(0), self.d, self._place, done)
+                    piece = _vectors(batch.column(0), self.d, self._place, done)
                 else:
-                    block = _side_by_side(batch, self.dtype)
+                    piece = _side_by_side(batch, self.dtype)
+                done += len(piece)
                 check_unchanged(self.path, self.stamp)
-                done += len(block)
-                yield block
+                if done > self.n:
+                    break
+                yield piece
         if done != self.n:
             raise damaged(self.name, f"{done:,} rows instead of {self.n:,}")
 
@@ -133,6 +141,7 @@ def open_parquet(
         MissingExtraError: where pyarrow is not installed.
     """
     stamp = stamp_of(path)
+    _check_footer(path, stamp)
     with open_table(path, stamp) as table:
         schema = table.schema_arrow
         if len(set(schema.names)) < len(schema.names):
@@ -169,9 +178,10 @@ def open_parquet(
 def parquet_columns(path: Path) -> dict[str, Shaped[np.ndarray, " n"]]:
     """Return every column of numbers or text of a Parquet file."""
     stamp = stamp_of(path)
+    _check_footer(path, stamp)
     with open_table(path, stamp) as table:
         names = [f.name for f in table.schema_arrow if is_scalar(f.type)]
-        return {name: read_column(table, name, path.name) for name in names}
+        return {name: read_column(table, name) for name in names}
 
 
 @contextlib.contextmanager
@@ -208,30 +218,32 @@ def open_table(path: Path, stamp: Stamp) -> Iterator[Any]:
             raise damaged(path.name, _first_line(error)) from error
 
 
-def read_column(table: Any, name: str, label: str) -> Shaped[np.ndarray, " n"]:
-    """Return a column of numbers or text.
+def read_column(table: Any, name: str) -> Shaped[np.ndarray, " n"]:
+    """Return a column of numbers or text; a missing number is NaN, a missing text None.
 
     Args:
         table: the open file.
         name: the column.
-        label: the file, for errors.
-
-    Raises:
-        InputError: where a value is missing.
     """
     column = table.read(columns=[name]).column(name)
-    if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy()))
-        raise InputError(
-            f"{label}: column `{name}` has {column.null_count:,} empty rows "
-            f"(first: row {row})",
-            expected="a value for every row",
-            fix="fill them or drop those rows",
-        )
+    if str(column.type) == "bool":
+        column = column.cast("uint8")
     values = column.to_numpy()
-    if values.dtype.kind == "O":
-        return np.array([str(value) for value in values.tolist()], dtype=str)
-    return np.array(values.view(np.uint8) if values.dtype.kind == "b" else values)
+    if values.dtype.kind != "O":
+        return np.array(values)
+    kind = object if column.null_count else str
+    return np.array(values.tolist(), dtype=kind)
+
+
+def _check_footer(path: Path, stamp: Stamp) -> None:
+    with open_unchanged(path, stamp) as file:
+        file.seek(-min(stamp.size, 4), os.SEEK_END)
+        if file.read() != b"PAR1":
+            raise InputError(
+                f"{path.name}: truncated: it does not end as a Parquet file does",
+                found=f"{stamp.size:,} bytes",
+                fix="copy, download or write it again",
+            )
 
 
 def _first_line(error: BaseException) -> str:
@@ -289,7 +301,7 @@ def _vectors(column: Any, d: int, label: str, first: int) -> np.ndarray:
             expected=f"{d:,} numbers in every row",
             fix="drop that row, or write NaN and use --drop-nonfinite",
         )
-    return np.array(values.to_numpy(zero_copy_only=False)).reshape(-1, d)
+    return values.to_numpy(zero_copy_only=False).reshape(-1, d)
 
 
 def _check_lengths(column: Any, n_values: int, d: int, label: str, first: int) -> None:

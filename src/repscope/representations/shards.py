@@ -34,7 +34,10 @@ from repscope.representations.sniffing import (
 SIDECAR_SUFFIXES = frozenset(
     [".json", ".md", ".yaml", ".yml", ".toml", ".log", ".crc", ".lock"]
 )
-SIDECAR_NAMES = frozenset(["_SUCCESS", "_metadata", "_common_metadata", "LICENSE"])
+SIDECAR_NAMES = frozenset(
+    ["_SUCCESS", "_metadata", "_common_metadata", "LICENSE", "README"]
+)
+ZARR_MARKS = (".zarray", ".zgroup", "zarr.json")
 # Bytes compared first where two shards have one size; only then all of them.
 GLANCE_BYTES = 64 * 2**10
 # Inner folders, and files of each, that are looked at to recognise images.
@@ -146,7 +149,8 @@ def shard_paths(folder: Path) -> list[Path]:
     entries.sort(key=lambda path: (natural_key(path.name), path.name))
     _refuse_images(folder, entries)
     files = [path for path in entries if not path.is_dir() and not _is_sidecar(path)]
-    if not files:
+    known = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not files or (len(files) > 1 and not known):
         raise _no_shards(folder, entries)
     home = folder.resolve()
     for path in files:
@@ -177,7 +181,8 @@ def _is_text(values: np.ndarray) -> bool:
 
 
 def _is_sidecar(path: Path) -> bool:
-    return path.suffix.lower() in SIDECAR_SUFFIXES or path.name in SIDECAR_NAMES
+    names = {path.name, path.stem.upper()}
+    return path.suffix.lower() in SIDECAR_SUFFIXES or bool(names & SIDECAR_NAMES)
 
 
 def _refuse_images(folder: Path, entries: Sequence[Path]) -> None:
@@ -201,6 +206,12 @@ def _refuse_images(folder: Path, entries: Sequence[Path]) -> None:
 
 def _no_shards(folder: Path, entries: Sequence[Path]) -> InputError:
     names = [path.name for path in entries]
+    if any((folder / mark).exists() for mark in ZARR_MARKS):
+        return InputError(
+            f"{folder.name}: a Zarr array: it cannot be read",
+            expected=".npy or another file of features",
+            fix='np.save("features.npy", array[:])',
+        )
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     inner = [path for path in entries if path.is_dir()]
     return InputError(
@@ -217,14 +228,14 @@ def _check_formats(name: str, files: Sequence[Path]) -> None:
     """Raise InputError unless all files are of one format."""
     kinds = [SUFFIXES.get(path.suffix.lower()) for path in files]
     usual = Counter(kind for kind in kinds if kind is not None).most_common(1)
+    if len(files) == 1 or not usual:
+        return
+    typical = files[kinds.index(usual[0][0])]
     for path, kind in zip(files, kinds, strict=True):
-        if len(files) > 1 and (not usual or kind is not usual[0][0]):
-            like = f"{len(files) - 1:,} other files"
-            if usual:
-                like = files[kinds.index(usual[0][0])].name
+        if kind is not usual[0][0]:
             pickled = path.suffix.lower() in PICKLE_SUFFIXES
             raise InputError(
-                f"{name}: {path.name} is no shard like {like}",
+                f"{name}: {path.name} is no shard like {typical.name}",
                 found="a pickle, which is never opened" if pickled else "",
                 expected="shards of one format",
                 fix="move other files, such as labels, out of the folder",

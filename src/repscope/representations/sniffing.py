@@ -149,7 +149,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _LEGACY_TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 # Openings of pickles of protocol 0 and 1, which look like text: a container, or the
 # name of what is to be called.
-_TEXT_PICKLE = re.compile(rb"\(?[dl]p\d|\(dp|\(lp|c[a-z_][\w.]*\n\w+\n")
+_TEXT_PICKLE = re.compile(rb"\([dl]p\d*\n|c[\w.]+\n\w+\n(\(|p\d+\n|q[\0-\x1f])")
 
 
 def sniff(path: Path) -> Kind:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError
-from repscope.representations.abstract_store import Store, no_images
+from repscope.representations.abstract_store import Store
 from repscope.representations.arrays_on_disk import (
     open_npy,
     open_npz,
@@ -29,7 +29,7 @@ from repscope.representations.shards import open_shards
 from repscope.representations.sniffing import Kind, check_readable, sniff
 from repscope.representations.torch_file import open_torch
 
-__all__ = ["Store", "no_images", "open_store", "read_columns"]
+__all__ = ["Store", "open_store", "read_columns"]
 
 Columns = dict[str, Shaped[np.ndarray, " n"]]
 
@@ -145,7 +145,8 @@ def _json_column(path: Path, name: str, values: Any) -> Shaped[np.ndarray, " n"]
         )
     if is_text:
         return np.array(values, dtype=object if len(present) < len(values) else str)
-    return np.array([float("nan") if one is None else one for one in values])
+    numbers = np.array([float("nan") if one is None else one for one in values])
+    return numbers.astype(np.int64) if numbers.dtype.kind == "b" else numbers
 
 
 def _text(path: Path) -> str:

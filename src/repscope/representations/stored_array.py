@@ -9,8 +9,8 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -56,7 +56,7 @@ class Place:
     member: str | None = None
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator[BufferedIOBase]:
         """Open the file or the archive's member, unchanged since its header."""
         with open_unchanged(self.path, self.stamp) as file:
             if self.member is None:
@@ -202,7 +202,7 @@ class StoredArray:
             fix=f"{trusted}convert and save it again: {conversion}",
         )
 
-    def _read_rows(self, file: BinaryIO, start: int, count: int) -> np.ndarray:
+    def _read_rows(self, file: BufferedIOBase, start: int, count: int) -> np.ndarray:
         n, d = self.shape
         if not self.fortran_order:
             block = np.empty((count, d), self.dtype)
@@ -214,7 +214,7 @@ class StoredArray:
             fill(file, columns[feature], self.label)
         return np.ascontiguousarray(columns.T)
 
-    def _check_end(self, file: BinaryIO) -> None:
+    def _check_end(self, file: BufferedIOBase) -> None:
         # reading past the last value of a zip member compares its checksum
         if self.place.member is not None and file.read(1):
             raise damaged(self.label, "more values than its header promises")
@@ -239,7 +239,7 @@ class StoredArray:
         return values
 
 
-def read_npy_header(file: BinaryIO, place: Place, size: int) -> StoredArray:
+def read_npy_header(file: BufferedIOBase, place: Place, size: int) -> StoredArray:
     """Return what a `.npy` header says; format versions 1.0, 2.0 and 3.0.
 
     Args:

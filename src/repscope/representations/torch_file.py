@@ -6,6 +6,7 @@ and plain values. A network's weights are recognised and refused: they are no fe
 
 import pickle
 import struct
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._arrays import Array, host
-from repscope._checking import InputError, MissingExtraError, check_length
+from repscope._checking import InputError, MissingExtraError
 from repscope.representations.abstract_store import (
     Store,
+    check_column_length,
     check_matrix,
     check_rows,
     no_column,
@@ -28,6 +30,7 @@ from repscope.representations.arrays_on_disk import choose_name, listing, no_arr
 from repscope.representations.file_access import (
     Stamp,
     check_unchanged,
+    damaged,
     open_unchanged,
     stamp_of,
 )
@@ -86,7 +89,7 @@ class TorchStore(Store):
         columns = _columns_of(_load_named(self.path, self.stamp))
         if name not in columns:
             raise no_column(self.name, name, self.column_names)
-        check_length(f"{self.name}: `{name}`", len(columns[name]), self.n)
+        check_column_length(f"{self.name}: `{name}`", len(columns[name]), self.n)
         return columns[name]
 
     def images(self, name: str, rows: Sequence[int]) -> list[bytes]:
@@ -110,6 +113,7 @@ def open_torch(path: Path, column: str | None) -> TorchStore:
     """
     stamp = stamp_of(path)
     values = _load_named(path, stamp)
+    _check_sums(path, stamp)
     tensors = {name: value for name, value in values.items() if _is_plain(value)}
     found = listing({name: _described(tensor) for name, tensor in tensors.items()})
     matrices = [name for name, tensor in tensors.items() if tensor.ndim == 2]
@@ -126,6 +130,14 @@ def open_torch(path: Path, column: str | None) -> TorchStore:
     dtype = str(_as_numbers(tensor[:1], label).dtype)
     columns = [name for name, value in _columns_of(values).items() if len(value) == n]
     return TorchStore(path, n, d, dtype, tuple(columns), stamp, column)
+
+
+def _check_sums(path: Path, stamp: Stamp) -> None:
+    """Raise InputError where a checksum is wrong; torch does not compare them."""
+    with open_unchanged(path, stamp) as file, open_archive(file, path.name) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise damaged(path.name, f"the checksum of {broken} is wrong")
 
 
 def _load_named(path: Path, stamp: Stamp) -> dict[str, Any]:
@@ -175,7 +187,11 @@ def _load(path: Path, stamp: Stamp) -> Any:
             members = checked_members(archive, path.name, stamp.size)
         file.seek(0)
         try:
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they too recommend unsafe loading
+                return torch.load(
+                    file, map_location="cpu", weights_only=True, mmap=False
+                )
         except _FAULTS:
             tensors = sum("/data/" in member.filename for member in members)
             raise _not_plain(path.name, tensors) from None
@@ -239,5 +255,7 @@ def _columns_of(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
             {int},
             {str},
         ):
-            columns[name] = np.array(value)
+            array = np.array(value)
+            if array.dtype.kind != "O":  # integers beyond 64 bits
+                columns[name] = array
     return columns

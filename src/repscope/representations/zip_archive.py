@@ -9,7 +9,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from io import BufferedIOBase
+from typing import cast
 
 from repscope._checking import InputError, RepscopeError
 from repscope.representations.file_access import damaged
@@ -35,7 +36,7 @@ _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @contextlib.contextmanager
-def open_archive(file: BinaryIO, label: str) -> Iterator[zipfile.ZipFile]:
+def open_archive(file: BufferedIOBase, label: str) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive; whatever is broken in it becomes an InputError.
 
     Args:
@@ -52,10 +53,12 @@ def open_archive(file: BinaryIO, label: str) -> Iterator[zipfile.ZipFile]:
 
 
 @contextlib.contextmanager
-def open_member(file: BinaryIO, member: str, label: str) -> Iterator[BinaryIO]:
+def open_member(
+    file: BufferedIOBase, member: str, label: str
+) -> Iterator[BufferedIOBase]:
     """Open a member of a zip archive as a file that can seek."""
     with open_archive(file, label) as archive, archive.open(member) as stream:
-        yield cast(BinaryIO, stream)
+        yield cast(BufferedIOBase, stream)
 
 
 def checked_members(

@@ -1,0 +1,472 @@
+"""The verb diagnose: from features to findings to a report."""
+
+import datetime
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from repscope import _environment
+from repscope._arrays import fingerprint, hash_ids
+from repscope._checking import InputError
+from repscope.diagnosis import label_free, pictures, supervised
+from repscope.diagnosis.check import Evidence
+from repscope.diagnosis.checks import CHECKS
+from repscope.diagnosis.supervised import ProbeRows
+from repscope.diagnosis.survey import Survey, survey
+from repscope.diagnosis.thumbnails import thumbnails
+from repscope.explanation.projections import Projection, principal_map
+from repscope.metrics import failure, hierarchy, hygiene
+from repscope.metrics.catalogue import METRICS
+from repscope.metrics.metric import metric_of
+from repscope.records import (
+    Curve,
+    Finding,
+    Measurement,
+    Provenance,
+    RunRecord,
+    Samples,
+    Status,
+    Table,
+    Thumbnail,
+    Verdict,
+)
+from repscope.report.report import Report
+from repscope.representations.representation import Level, Representation
+from repscope.representations.splitting import default_split
+
+# Points on the map; above it rows are chosen by the hash of their id.
+MAP_MAXIMUM_ROWS = 50_000
+LISTED_ROWS = 100
+
+_log = logging.getLogger("repscope")
+
+
+def diagnose(
+    features: Any,
+    *,
+    labels: Any = None,
+    attributes: Mapping[str, Any] | None = None,
+    views: Any = None,
+    ids: Any = None,
+    images: Any = None,
+    test: Any = None,
+    reference: Any = None,
+    seed: int = 0,
+    split: Any = None,
+    drop_nonfinite: bool = False,
+) -> Report:
+    """Return what these features hold, what is wrong with them and what to do.
+
+    Args:
+        features: (n, d) array or tensor, a path, a store, or a `Representation`.
+        labels: one array, or a dictionary of level name -> array, fine to coarse.
+        attributes: dictionary of factor -> array: what may compete with the labels.
+        views: (n, q, d) features of q augmented views of each image.
+        ids: (n,) unique ids; runs are compared on them.
+        images: pixels (n, h, w[, c]), a folder, an image column or paths, for pictures
+            of the rows listed.
+        test: (features, labels) of test rows, or a mask over the rows; by default a
+            stratified fifth, chosen by the hash of the ids.
+        reference: features of the same images from another encoder, an untrained one,
+            or pixels; shows what could have been learnt.
+        seed: of the default split and of bootstraps.
+        split: (n,) train or test per row.
+        drop_nonfinite: drop rows with NaN or infinity instead of refusing them.
+
+    Returns:
+        A report; `report.save(folder)` writes it.
+
+    Raises:
+        InputError: for bad data, naming what, where and how to mend it.
+
+    Example:
+        >>> from repscope.theory.planted import sound
+        >>> diagnose(sound(n=300, d=32).features).verdict.word
+        'HEALTHY'
+    """
+    started = time.perf_counter()
+    given = Representation.of(
+        features,
+        labels=labels,
+        attributes=attributes,
+        ids=ids,
+        split=split,
+        test=test,
+    )
+    _log.info("reading %s: %d rows of %d features", given.name, given.n, given.d)
+    run = _Run(survey(given, drop_nonfinite=drop_nonfinite), seed)
+    run.measure_label_free(views)
+    if run.levels or run.survey.representation.attributes:
+        run.measure_supervised()
+    if reference is not None:
+        run.measure_reference(reference, given.n)
+    return run.report(images, time.perf_counter() - started)
+
+
+@dataclass(eq=False)
+class _Run:
+    """One diagnosis: measurements first, then judgements, then what is shown."""
+
+    survey: Survey
+    seed: int
+    measurements: list[Measurement] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    correct: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    predicted: dict[str, Shaped[np.ndarray, " n"]] = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    rows: ProbeRows | None = None
+    is_test: Bool[np.ndarray, " n"] | None = None
+    split_rule: str = "no split"
+    has_reference: bool = False
+
+    @property
+    def representation(self) -> Representation:
+        return self.survey.representation
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self.representation.levels
+
+    def measure_label_free(self, views: Any) -> None:
+        _log.info("measuring the spectrum")
+        spectral, eigenvalues = label_free.spectral_measurements(self.survey)
+        self.measurements += spectral
+        self.measurements += label_free.score_measurements(self.survey)
+        self.measurements += label_free.structure_measurements(self.survey)
+        if views is not None:
+            if self.survey.n_dropped:
+                views = views[self.representation.rows]
+            self.measurements += label_free.view_measurements(
+                views, self.representation.n
+            )
+        alpha = next(one for one in spectral if one.name == "alpha")
+        curve = pictures.spectrum_curve(eigenvalues, alpha)
+        self.curves += [curve] if curve else []
+        self._split()
+        self.measurements += label_free.hygiene_measurements(self.survey, self.is_test)
+
+    def _split(self) -> None:
+        kept = self.representation
+        if kept.is_test is not None:
+            self.is_test, self.split_rule = kept.is_test, "as given"
+        elif kept.levels or kept.attributes:
+            finest = (*kept.levels, *kept.attributes)[0]
+            self.is_test = default_split(
+                kept.ids, finest.codes, self.survey.row_hashes, seed=self.seed
+            )
+            self.split_rule = (
+                f"stratified 80/20 by the hash of row ids, seed {self.seed}"
+            )
+
+    def measure_supervised(self) -> None:
+        kept = self.representation
+        assert self.is_test is not None
+        _log.info("probing labels")
+        self.rows = supervised.choose_rows(kept, self.is_test, self.survey.row_hashes)
+        self.tables.append(pictures.split_table(self.rows.is_test, kept.levels))
+        if len(self.rows.rows) < kept.n:
+            self.notices.append(
+                f"probes saw {len(self.rows.rows):,} of {kept.n:,} rows, chosen by the "
+                "hash of their ids"
+            )
+        for level in (*kept.levels, *kept.attributes):
+            is_label = any(level is one for one in kept.levels)
+            group = self.survey.groups[level.name]
+            taken = supervised.group_measurements(group, self.survey)
+            self.measurements += (
+                taken if is_label else [m for m in taken if m.name == "variance_share"]
+            )
+            probed = supervised.probe_level(level, self.rows, only_linear=not is_label)
+            self.measurements += probed.measurements
+            self.results |= probed.results
+            if is_label:
+                self._keep_answers(level)
+        if kept.levels:
+            self.measurements += supervised.hierarchy_measurements(
+                self.survey, self.rows
+            )
+            self._measure_failure(kept.levels[0])
+        if kept.attributes:
+            by_key = {one.key: one for one in self.measurements}
+            self.tables.append(pictures.attribute_table(kept.attributes, by_key))
+
+    def _keep_answers(self, level: Level) -> None:
+        assert self.rows is not None
+        n = self.representation.n
+        for (name, probe), result in self.results.items():
+            if name == level.name:
+                column = supervised.correct_column(level, result, self.rows, n)
+                self.correct[f"correct:{name}:{probe}"] = column
+        linear = self.results.get((level.name, "linear"))
+        if linear is not None:
+            names = np.array(["", *level.classes])
+            codes = np.zeros(n, dtype=np.int64)
+            codes[self.rows.rows[self.rows.is_test]] = linear.predictions + 1
+            self.predicted[f"predicted:{level.name}"] = names[codes]
+
+    def _measure_failure(self, level: Level) -> None:
+        assert self.rows is not None
+        correct = self.correct.get(f"correct:{level.name}:linear")
+        if correct is None:
+            return
+        taken, predictions = supervised.failure_measurements(
+            level, self.survey, correct, seed=self.seed
+        )
+        self.measurements += taken
+        if predictions:
+            self.tables.append(failure.prediction_table(predictions))
+            self.curves += failure.prediction_curves(predictions)
+        labels = level.codes[self.rows.rows[self.rows.is_test]]
+        answers = {
+            probe: result.predictions
+            for (name, probe), result in self.results.items()
+            if name == level.name
+        }
+        table = pictures.class_table(level, labels, answers)
+        self.tables += [
+            table,
+            pictures.confusion_table(level, labels, answers["linear"]),
+        ]
+        self.curves.append(pictures.class_curve(table))
+
+    def measure_reference(self, reference: Any, n_given: int) -> None:
+        _log.info("measuring the reference")
+        kept = self.representation
+        other = _aligned_reference(reference, kept, n_given)
+        surveyed = survey(other)
+        self.has_reference = True
+        spectral, _ = label_free.spectral_measurements(
+            surveyed, layer="reference", intervals=False
+        )
+        wanted = ("effective_rank", "effective_rank_covariance", "alpha")
+        self.measurements += [one for one in spectral if one.name in wanted]
+        if not kept.levels or self.rows is None:
+            return
+        rows = ProbeRows(
+            self.rows.rows,
+            np.asarray(other.take(self.rows.rows), dtype=np.float64),
+            self.rows.is_test,
+            surveyed.row_hashes[self.rows.rows],
+        )
+        for level in kept.levels:
+            probed = supervised.probe_level(
+                level, rows, layer="reference", only_linear=True
+            )
+            self.measurements += probed.measurements
+            self._compare_skill(level, probed, rows)
+        if len(kept.levels) > 1:
+            self.measurements.append(
+                supervised.subclass_measurement(
+                    kept.levels[0], kept.levels[1], rows, layer="reference"
+                )
+            )
+
+    def _compare_skill(
+        self, level: Level, probed: supervised.Supervised, rows: ProbeRows
+    ) -> None:
+        own = self.results.get((level.name, "linear"))
+        theirs = probed.results.get((level.name, "linear"))
+        if own is None or theirs is None:
+            return
+        labels = level.codes[rows.rows[rows.is_test]]
+        self.measurements.append(
+            metric_of(hierarchy.suppression_index).measured(
+                lambda: hierarchy.suppression_index(
+                    own.predictions == labels,
+                    theirs.predictions == labels,
+                    own.majority,
+                    seed=self.seed,
+                ),
+                n=len(labels),
+                level=level.name,
+                split="test",
+            )
+        )
+
+    def report(self, images: Any, seconds: float) -> Report:
+        kept = self.representation
+        lowest = self._lowest()
+        evidence = self._evidence(lowest)
+        findings = tuple(check.finding(evidence) for check in CHECKS)
+        samples, projection = self._samples(lowest)
+        self._show(samples, lowest, projection)
+        if self.survey.n_dropped:
+            self.notices.insert(
+                0,
+                f"{self.survey.n_dropped:,} rows with NaN or infinity were dropped; no "
+                "number below knows them",
+            )
+        pictures_of_rows: tuple[Thumbnail, ...] = ()
+        if images is not None:
+            listed = kept.rows[lowest[: pictures.LISTED_SAMPLES]].tolist()
+            pictures_of_rows, failed = thumbnails(images, kept, listed)
+            self.notices += failed
+        record = RunRecord(
+            kind="diagnosis",
+            title=kept.name,
+            verdict=verdict_of(findings),
+            provenance=self._provenance(seconds),
+            measurements=tuple(self.measurements),
+            findings=findings,
+            curves=tuple(self.curves),
+            tables=tuple(self.tables),
+            thumbnails=pictures_of_rows,
+            glossary=_glossary(self.measurements),
+            notices=tuple(self.notices),
+            next_commands=next_commands(kept.name, findings, evidence),
+        )
+        return Report(record, samples)
+
+    def _lowest(self) -> Int[np.ndarray, " m"]:
+        return np.argsort(self.survey.scores["q_score"], kind="stable")[:LISTED_ROWS]
+
+    def _evidence(self, lowest: Int[np.ndarray, " m"]) -> Evidence:
+        kept = self.representation
+        repeated = hygiene.repeats(self.survey.row_hashes)[:LISTED_ROWS]
+        return Evidence(
+            measurements={one.key: one for one in self.measurements},
+            levels=tuple(level.name for level in kept.levels),
+            attributes=tuple(level.name for level in kept.attributes),
+            has_reference=self.has_reference,
+            is_negative=self.survey.is_negative,
+            lowest_rows=tuple(kept.rows[lowest].tolist()),
+            duplicate_rows=tuple(kept.rows[repeated].tolist()),
+        )
+
+    def _samples(self, lowest: Int[np.ndarray, " m"]) -> tuple[Samples, Projection]:
+        kept = self.representation
+        on_map = np.arange(kept.n)
+        if kept.n > MAP_MAXIMUM_ROWS:
+            order = np.argsort(hash_ids(kept.ids, self.seed), kind="stable")
+            on_map = np.sort(order[:MAP_MAXIMUM_ROWS])
+        projection = principal_map(kept.take(on_map), self.survey.moments)
+        places = np.full((kept.n, 2), np.nan)
+        places[on_map] = projection.positions
+        listed = np.zeros(kept.n, dtype=np.int64)
+        listed[lowest] = 1
+        columns: dict[str, np.ndarray] = {"row": kept.rows, "id": kept.ids}
+        for level in kept.levels:
+            columns[f"label:{level.name}"] = np.array(level.classes)[level.codes]
+        if self.is_test is not None:
+            columns["split"] = np.where(self.is_test, "test", "train")
+        columns |= self.predicted | self.correct
+        columns |= label_free.score_columns(self.survey)
+        columns |= {"map_x": places[:, 0], "map_y": places[:, 1], "listed": listed}
+        return Samples(columns), projection
+
+    def _show(
+        self, samples: Samples, lowest: Int[np.ndarray, " m"], projection: Projection
+    ) -> None:
+        finest = self.levels[0].name if self.levels else ""
+        self.curves.append(
+            pictures.histogram_curve(
+                "score_q_score",
+                "Q-Score",
+                self.survey.scores["q_score"],
+                self.correct.get(f"correct:{finest}:linear"),
+            )
+        )
+        shown = ["row", "id", f"label:{finest}", f"predicted:{finest}"]
+        shown += ["q_score", "z_max", "l1_norm"]
+        self.tables.append(
+            pictures.worst_table(lowest.tolist(), samples.columns, shown)
+        )
+        self.tables.append(
+            Table(
+                name="map",
+                title="How true the map is",
+                columns=("share of variance shown", "agreement of 10 nearest"),
+                rows=((projection.variance_share, projection.neighbour_agreement),),
+                how_to_read="The map shows the first two principal components; what is "
+                "near on it need not be near in the features.",
+            )
+        )
+
+    def _provenance(self, seconds: float) -> Provenance:
+        kept = self.representation
+        now = datetime.datetime.now(datetime.UTC)
+        tested = kept.ids[self.is_test] if self.is_test is not None else kept.ids[:0]
+        return Provenance(
+            created=now.isoformat(timespec="seconds"),
+            seconds=round(seconds, 3),
+            seed=self.seed,
+            n=kept.n,
+            d=kept.d,
+            dtype=kept.dtype,
+            features_fingerprint=fingerprint(self.survey.row_hashes),
+            ids_fingerprint=fingerprint(kept.ids),
+            labels_fingerprints={
+                level.name: fingerprint(np.array(level.classes)[level.codes])
+                for level in kept.levels
+            },
+            split_fingerprint=fingerprint(tested),
+            split_rule=self.split_rule,
+            inputs=dict(kept.inputs),
+            versions=_environment.versions(),
+            machine=_environment.machine(),
+        )
+
+
+def _aligned_reference(
+    reference: Any, kept: Representation, n_given: int
+) -> Representation:
+    """Return the reference's rows that the features kept, with the same labels."""
+    other = Representation.of(reference)
+    if other.n != n_given:
+        raise InputError(
+            "reference: features of the same images are needed",
+            found=f"{other.n:,} rows",
+            expected=f"{n_given:,}, row for row those of the features",
+        )
+    aligned = other.subset(kept.rows) if kept.n < n_given else other
+    return Representation(
+        sources=aligned.sources,
+        name=f"reference {other.name}",
+        ids=kept.ids,
+        levels=kept.levels,
+        kept=aligned.kept,
+        layer="reference",
+    )
+
+
+def _glossary(measurements: Sequence[Measurement]) -> tuple:
+    used = {one.formula for one in measurements}
+    return tuple(entry.glossary for entry in METRICS if entry.name in used)
+
+
+def verdict_of(findings: Sequence[Finding]) -> Verdict:
+    """Return the run in one word: the worst found failure decides, advisories do not."""
+    counted = [f for f in findings if f.severity != "advisory"]
+    found = [f for f in counted if f.status is Status.FOUND]
+    open_ones = [f for f in counted if f.status is Status.UNDECIDED]
+    decided = [f for f in counted if f.status in (Status.FOUND, Status.ABSENT)]
+    rest = f"; {len(open_ones)} of {len(counted)} checks undecided" if open_ones else ""
+    names = ", ".join(f"{f.code} {f.title}" for f in found)
+    if any(f.code in ("RS101", "RS102") for f in found):
+        return Verdict(word="COLLAPSED", sentence=f"found: {names}{rest}.")
+    if found:
+        return Verdict(word="WARN", sentence=f"found: {names}{rest}.")
+    if not decided:
+        return Verdict(word="UNDECIDED", sentence=f"nothing could be decided{rest}.")
+    said = f"no failure found in {len(decided)} checks"
+    return Verdict(word="HEALTHY", sentence=f"{said}{rest}.")
+
+
+def next_commands(
+    name: str, findings: Sequence[Finding], evidence: Evidence
+) -> tuple[str, ...]:
+    """Return at most two commands that would tell more."""
+    commands = []
+    if not evidence.levels:
+        commands.append(f"repscope diagnose {name} --labels LABELS")
+    elif not evidence.has_reference:
+        commands.append(f"repscope diagnose {name} --labels ... --reference PIXELS")
+    commands.append("repscope compare BASELINE OUT")
+    return tuple(commands[:2])
