@@ -61,4 +61,4 @@ check: $(DEVELOP)
 	$(BIN)/python -m pytest -q -m "not slow"
 
 bench: $(DEVELOP)
-	$(BIN)/python benchmarks/run.py
+	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit; done

@@ -26,11 +26,20 @@ from repscope.diagnosis.compare import compare
 from repscope.diagnosis.demo import run_demo
 from repscope.diagnosis.diagnose import diagnose
 from repscope.diagnosis.gate import Gate, evaluate, parse_gates
+from repscope.diagnosis.supervised import PROBE_MAXIMUM_ROWS
 from repscope.metrics.catalogue import METRICS
+from repscope.metrics.intervals import n_blocks
 from repscope.records import RunRecord, to_json
 from repscope.report.report import Report
+from repscope.report.wording import rounded
+from repscope.representations.representation import BLOCK_VALUES
 from repscope.representations.store import Store
 
+# For the rough cost that a dry run tells.
+BASE_BYTES, BYTES_PER_ROW = 190 * 10**6, 200
+BLOCK_COPIES, PROBE_COPIES = 6, 5
+SECONDS_PER_VALUE, SECONDS_PER_CUBE = 9e-8, 8e-11
+SECONDS_PER_PROBED_VALUE = 2e-8
 # What `ls` prints of an entry; --json holds all of it.
 BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
 
@@ -249,8 +258,27 @@ def plan(data: Opened, out: Path) -> dict[str, str]:
         "labels": _levels(data.labels),
         "attributes": _levels(data.attributes),
         "measures": ", ".join(names),
+        "costs": _rough_cost(data),
         "writes": f"{out / 'report.html'}, results.json and the samples beside it",
     }
+
+
+def _rough_cost(data: Opened) -> str:
+    """Return memory and time in words; right to a factor of two or so.
+
+    The rates are those of one AVX2 core; see benchmarks/RESULTS.md for exact cases.
+    """
+    d = data.store.d
+    n = data.store.n + (data.test.n if data.test else 0)
+    squares = (n_blocks(n, d) + 1) * d * d
+    size = BASE_BYTES + BYTES_PER_ROW * n + 8 * squares
+    size += 8 * BLOCK_COPIES * min(n * d, BLOCK_VALUES)
+    seconds = SECONDS_PER_VALUE * n * d + SECONDS_PER_CUBE * squares * d
+    n_classes = sum(len(np.unique(values)) for values in data.labels.values())
+    probed = min(n, PROBE_MAXIMUM_ROWS) * d if data.labels else 0
+    size += 8 * PROBE_COPIES * probed
+    seconds += SECONDS_PER_PROBED_VALUE * probed * n_classes
+    return f"about {rounded(size / 1e9)} GB of memory and {rounded(seconds)} s"
 
 
 def _size(store: Store) -> str:

@@ -34,7 +34,8 @@ def decode(data: bytes, name: str) -> Shaped[np.ndarray, "h w 3"]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of damaged metadata and of sizes that are checked below.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 if picture.width * picture.height > MAXIMUM_PIXELS:
                     raise InputError(
@@ -67,7 +68,8 @@ def as_rgb8(pixels: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "h w 3"]:
 
     Args:
         pixels: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); 8-bit as they are, 16-bit by
-            their upper byte, floats from [0, 1] or else from their own range.
+            their upper byte, floats from [0, 1] or else from their own range, NaN and
+            infinity as 0.
 
     Raises:
         InputError: for another shape.
@@ -82,10 +84,11 @@ def as_rgb8(pixels: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "h w 3"]:
             expected="(height, width), or with 1, 3 or 4 channels last",
         )
     array = array[:, :, :3]
-    if array.dtype == np.uint16 or array.dtype == np.int32:
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
         deep = array.max(initial=0) > 255
         array = (array >> 8) if deep else array
     elif array.dtype.kind == "f":
+        array = np.where(np.isfinite(array), array, 0)
         low, high = float(array.min()), float(array.max())
         if low < 0 or high > 1:
             array = (array - low) / max(high - low, 1e-12)

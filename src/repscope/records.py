@@ -307,8 +307,13 @@ def from_json(kind: type[R], text: str) -> R:
             or comes from a newer schema.
     """
     try:
-        plain = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
+        plain = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            parse_int=_finite_int,
+        )
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"no valid JSON: {error}") from error
     version = plain.get("schema_version") if isinstance(plain, dict) else None
     if isinstance(version, str):
@@ -327,9 +332,20 @@ def _check_schema(version: str) -> None:
 
 def _refuse_constant(name: str) -> float:
     raise InputError(
-        f"the number {name} in JSON",
+        f"the number {name[:20]} in JSON",
         expected="finite numbers; null where there is no value",
     )
+
+
+def _finite_float(text: str) -> float:
+    """Return a JSON number; 1e999, which Python reads as infinity, is refused."""
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_constant(text)
+
+
+def _finite_int(text: str) -> int:
+    _finite_float(text)
+    return int(text)
 
 
 @functools.cache
@@ -343,7 +359,7 @@ def _decode(kind: Any, plain: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _decode_record(kind, plain, where)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(plain)
+        return _decode_enum(kind, plain, where)
     if origin in (typing.Union, types.UnionType):
         return _decode_union(arguments, plain, where)
     if origin is Literal:
@@ -367,6 +383,14 @@ def _decode(kind: Any, plain: Any, where: str) -> Any:
     if isinstance(kind, type) and type(plain) is kind:
         return plain
     raise InputError(f"{where}: {plain!r} is not of type {kind}")
+
+
+def _decode_enum(kind: type[enum.Enum], plain: Any, where: str) -> enum.Enum:
+    for member in kind:
+        if member.value == plain:
+            return member
+    options = tuple(member.value for member in kind)
+    raise InputError(f"{where}: {plain!r} is not one of {options}")
 
 
 def _decode_union(kinds: tuple[Any, ...], plain: Any, where: str) -> Any:

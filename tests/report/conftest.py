@@ -1,4 +1,5 @@
 import pytest
+
 from report.hostile_strings import PAYLOADS
 from report.report_examples import example_comparison, example_record, example_samples
 

@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+
 from repscope.records import (
     Curve,
     Finding,
@@ -177,7 +178,7 @@ def _findings(measurements):
 
 
 def _curves():
-    ranks = np.arange(1, 513.0)
+    ranks = np.arange(1, 129.0)
     values = np.exp(-2.3 * np.log(ranks)) * np.exp(np.sin(ranks / 9) * 0.05)
     fitted = np.array([11.0, 50.0])
     bins = np.linspace(0.0, 0.2, 31)

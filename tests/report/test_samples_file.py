@@ -5,8 +5,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from report.report_examples import example_samples
 
+from report.report_examples import example_samples
 from repscope._checking import InputError, MissingExtraError
 from repscope.records import Samples
 from repscope.report import samples_file

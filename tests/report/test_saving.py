@@ -22,10 +22,14 @@ def _writers(**contents):
     }
 
 
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_files_and_folders_are_made(tmp_path):
     write_together(tmp_path / "a" / "b", _writers(one=b"1", two=b"2"), need=2)
     assert (tmp_path / "a" / "b" / "one").read_bytes() == b"1"
-    assert sorted(os.listdir(tmp_path / "a" / "b")) == ["one", "two"]
+    assert _names(tmp_path / "a" / "b") == ["one", "two"]
 
 
 def test_files_obey_the_umask(tmp_path):
@@ -59,7 +63,7 @@ def test_a_failed_write_is_named_and_loses_nothing(
     monkeypatch.undo()
     assert caught.value.exit_code == EXIT_ENVIRONMENT
     assert (tmp_path / "one").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["one"]
+    assert _names(tmp_path) == ["one"]
 
 
 def test_a_later_file_that_fails_leaves_the_earlier_one_as_it_was(tmp_path):

@@ -11,7 +11,14 @@ from jaxtyping import Bool, Float
 from repscope._arrays import Array, Spectrum
 from repscope._checking import Undecidable
 from repscope.diagnosis.survey import Survey
-from repscope.metrics import augmented, hygiene, samples, sharing, spectral
+from repscope.metrics import (
+    augmented,
+    hygiene,
+    power_law,
+    samples,
+    sharing,
+    spectral,
+)
 from repscope.metrics.intervals import jackknifed
 from repscope.metrics.metric import Estimate, metric_of
 from repscope.records import Measurement
@@ -50,7 +57,7 @@ def _rankme(state: SpectrumState) -> float:
 
 
 SPECTRAL: tuple[tuple[Callable, Callable[[SpectrumState], Estimate | float]], ...] = (
-    (spectral.alpha, lambda s: spectral.alpha(s.eigenvalues, s.n)),
+    (power_law.alpha, lambda s: power_law.alpha(s.eigenvalues, s.n)),
     (spectral.rankme, _rankme),
     (spectral.effective_rank, lambda s: spectral.effective_rank(s.eigenvalues)),
     (
@@ -125,7 +132,7 @@ def _with_fixed_ranks(
     if one.name != "alpha" or one.value is None:
         return compute
     ranks = (int(str(one.details["first_rank"])), int(str(one.details["last_rank"])))
-    return lambda s: spectral.alpha(s.eigenvalues, s.n, ranks=ranks, auto_range=False)
+    return lambda s: power_law.alpha(s.eigenvalues, s.n, ranks=ranks, auto_range=False)
 
 
 def _with_interval(

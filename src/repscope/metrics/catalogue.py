@@ -7,6 +7,7 @@ from repscope.metrics import (
     hierarchy,
     hygiene,
     neighbours,
+    power_law,
     probing,
     samples,
     sharing,
@@ -18,7 +19,7 @@ METRICS: tuple[Metric, ...] = tuple(
     metric_of(function)
     for function in (
         # spectrum
-        spectral.alpha,
+        power_law.alpha,
         spectral.rankme,
         spectral.effective_rank,
         spectral.effective_rank_covariance,

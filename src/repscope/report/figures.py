@@ -9,7 +9,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,6 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 from jaxtyping import Float, Shaped
-from markupsafe import escape
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.container import Container
@@ -97,7 +96,7 @@ def draw(curve: Curve, *, titled: bool = True) -> Figure:
     """Return a curve as a matplotlib figure.
 
     Args:
-        curve: bars have x as centres, or as edges where x is one longer than y.
+        curve: bars and steps have x as centres, or as edges where x is one longer.
         titled: whether the title stands above the axes; the page has it as a heading.
 
     Example:
@@ -184,17 +183,16 @@ def svg(figure: Figure, name: str = "figure") -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())  # our own text
-    root.attrib.pop("width")
-    root.attrib.pop("height")
-    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
-    root.set("role", "img")
+    root = ElementTree.fromstring(buffer.getvalue())
+    _make_inline(root, name)
+    for key in ("width", "height"):
+        del root.attrib[key]
     words = str(figure.get_label())
-    root.set("aria-label", words)
+    root.attrib |= {"role": "img", "aria-label": words, "style": _LINES}
     title = ElementTree.Element("title")
     title.text = words
     root.insert(0, title)
-    return _serialised(root, name, _referenced(root))
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
 def _plain(text: Text, words: str) -> None:
@@ -229,7 +227,7 @@ def _draw_series(axes: Axes, series: Series, colour: str, curve: Curve) -> Handl
         return line
     if series.style == "step" and len(x) == len(y) + 1:
         return axes.stairs(y, x, color=colour, linewidth=1.6)
-    drawstyle = "steps-post" if series.style == "step" else "default"
+    drawstyle = "steps-mid" if series.style == "step" else "default"
     dashes = (0, (5, 3)) if series.style == "dashed" else "solid"
     (line,) = axes.plot(x, y, color=colour, linestyle=dashes, drawstyle=drawstyle)
     return line
@@ -332,8 +330,8 @@ def _marker_size(n: int) -> float:
     return float(np.clip(40_000 / max(n, 1), 2.0, 18.0))
 
 
-# SVG inside HTML: our own serialisation drops namespaces and unused ids and gives the
-# theme its say. It never touches text.
+# SVG inside HTML: no namespaces, no unused ids, no styles that reach the whole page;
+# the theme fills in the colours. Text is never touched.
 
 _COLOURS = {INK: "currentColor"} | {
     colour: f"var(--series-{index}, {colour})"
@@ -342,10 +340,27 @@ _COLOURS = {INK: "currentColor"} | {
 _HEX = re.compile("#[0-9a-f]{6}")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _FONT = re.compile(r"font-family: [^;]*; ?")
+_LEFT_OUT = ("metadata", "style")
+_LINES = "stroke-linejoin: round; stroke-linecap: butt"
 
 
 def _local(name: str) -> str:
     return name.rpartition("}")[2]
+
+
+def _make_inline(root: ElementTree.Element, name: str) -> None:
+    """Rewrite a parsed picture so that it can stand inside a page."""
+    targets = _referenced(root)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.text = (element.text or "").strip()
+        element.tail = ""
+        for child in list(element):
+            if _local(child.tag) in _LEFT_OUT:
+                element.remove(child)
+        attributes = {_local(key): value for key, value in element.attrib.items()}
+        element.attrib.clear()
+        element.attrib.update(_themed(attributes, name, targets))
 
 
 def _referenced(root: ElementTree.Element) -> set[str]:
@@ -359,32 +374,16 @@ def _referenced(root: ElementTree.Element) -> set[str]:
     return targets
 
 
-def _serialised(element: ElementTree.Element, name: str, targets: set[str]) -> str:
-    tag = _local(element.tag)
-    if tag in ("metadata", "style"):  # the style would reach the whole page
-        return ""
-    attributes = "".join(
-        f' {key}="{escape(value)}"'
-        for key, value in _themed(element.attrib.items(), name, targets)
-    )
-    inside = str(escape(element.text)) if (element.text or "").strip() else ""
-    inside += "".join(_serialised(child, name, targets) for child in element)
-    return f"<{tag}{attributes}>{inside}</{tag}>"
-
-
-def _themed(
-    attributes: Iterable[tuple[str, str]], name: str, targets: set[str]
-) -> Iterator[tuple[str, str]]:
-    for key, value in attributes:
-        key = _local(key)
-        if key == "id" and value not in targets:
-            continue
+def _themed(attributes: dict[str, str], name: str, targets: set[str]) -> dict[str, str]:
+    themed = {}
+    for key, value in attributes.items():
         if key == "id":
-            value = f"{name}-{value}"
+            if value in targets:
+                themed[key] = f"{name}-{value}"
         elif key == "href":
-            value = f"#{name}-{value.removeprefix('#')}"
-        elif key != "aria-label":
+            themed[key] = f"#{name}-{value.removeprefix('#')}"
+        else:
             value = _REFERENCE.sub(rf"url(#{name}-\1)", value)
             value = _HEX.sub(lambda found: _COLOURS.get(found[0], found[0]), value)
-            value = _FONT.sub("", value)  # the page's own font
-        yield key, value
+            themed[key] = _FONT.sub("", value)  # the page's own font
+    return themed

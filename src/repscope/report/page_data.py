@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from repscope.records import Samples, Scalar, Table
-from repscope.report.wording import clean, rounded, shorten
+from repscope.report.wording import clean, cut, rounded, shorten
 
 MAXIMUM_POINTS = 50_000
 MAXIMUM_ROWS = 200
@@ -288,9 +288,9 @@ def _ids(
     """Return the ids, shortened until they fit; None where they are the rows."""
     if ids is None or (ids.dtype.kind in "iu" and np.array_equal(ids, rows)):
         return None
-    texts = [str(one) for one in ids.tolist()]
+    texts = [clean(str(one)) for one in ids.tolist()]
     for limit in _ID_LIMITS:
-        short = [shorten(text, limit) for text in texts]
+        short = [cut(text, limit) for text in texts]
         if len(json.dumps(short)) <= ID_BYTES:
             return short
     return None

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-
 from repscope._checking import ResourceError
 
 Writer = Callable[[io.BufferedIOBase], None]

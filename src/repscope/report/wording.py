@@ -44,7 +44,11 @@ def shorten(text: str, limit: int = 80, ellipsis: str = "\u2026") -> str:
         >>> shorten("a/very/long/path/to/image.png", 16, "...")
         'a/very/...ge.png'
     """
-    text = clean(text)
+    return cut(clean(text), limit, ellipsis)
+
+
+def cut(text: str, limit: int, ellipsis: str = "\u2026") -> str:
+    """Return text that is clean already, cut in the middle to at most `limit`."""
     if len(text) <= limit:
         return text
     tail = (limit - len(ellipsis)) // 2

@@ -233,7 +233,7 @@ def _reader(lines: Iterator[str], delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
-def _lines(file: io.BufferedIOBase, name: str) -> Generator[str, None, None]:
+def _lines(file: io.BufferedReader, name: str) -> Generator[str, None, None]:
     """Yield the lines of a UTF-8 file from its first row on: no comments before it."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     is_start = True

@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def stamp_of(path: Path) -> Stamp:
 
 
 @contextlib.contextmanager
-def open_unchanged(path: Path, stamp: Stamp) -> Iterator[BufferedIOBase]:
+def open_unchanged(path: Path, stamp: Stamp) -> Iterator[BufferedReader]:
     """Open a file that must be, and stay, as its stamp says.
 
     Raises:
@@ -142,7 +142,7 @@ def fill(file: BufferedIOBase, array: np.ndarray, label: str) -> None:
     filled = 0
     while filled < len(target):
         # readinto of a zip member is a read and a copy: bounded pieces keep it small
-        count = file.readinto(target[filled : filled + READ_BYTES])  # type: ignore[attr-defined]
+        count = file.readinto(target[filled : filled + READ_BYTES])
         if not count:
             raise damaged(label, f"it ends {len(target) - filled:,} bytes too early")
         filled += count

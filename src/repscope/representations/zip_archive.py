@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from typing import cast
 
 from repscope._checking import InputError, RepscopeError
@@ -36,7 +36,7 @@ _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @contextlib.contextmanager
-def open_archive(file: BufferedIOBase, label: str) -> Iterator[zipfile.ZipFile]:
+def open_archive(file: BufferedReader, label: str) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive; whatever is broken in it becomes an InputError.
 
     Args:
@@ -54,7 +54,7 @@ def open_archive(file: BufferedIOBase, label: str) -> Iterator[zipfile.ZipFile]:
 
 @contextlib.contextmanager
 def open_member(
-    file: BufferedIOBase, member: str, label: str
+    file: BufferedReader, member: str, label: str
 ) -> Iterator[BufferedIOBase]:
     """Open a member of a zip archive as a file that can seek."""
     with open_archive(file, label) as archive, archive.open(member) as stream:
