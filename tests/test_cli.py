@@ -192,7 +192,7 @@ def test_every_option_reaches_the_diagnosis(here, monkeypatch):
     test, test_labels = given["test"]
     assert (test.name, len(test_labels["fine"])) == ("table.npz", 400)
     assert given["images"] == Path("pictures")
-    assert given["reference"] == Path("sound.npy")
+    assert given["reference"] == "sound.npy"
     assert (given["seed"], given["drop_nonfinite"]) == (7, True)
 
 

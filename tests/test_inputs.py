@@ -33,8 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def opened(features="emb.npz", *, test=None, **options):
-    sources = Sources(Path(features), test=None if test is None else Path(test))
-    return open_inputs(Inputs(sources, **options))
+    return open_inputs(Inputs(Sources(features, test=test), **options))
 
 
 def plain(columns):
@@ -166,19 +165,20 @@ def test_columns_of_a_table_are_not_taken_for_features(folder):
 
 
 def test_images_are_a_folder_or_a_column(folder):
+    store = opened().store
     Path("pictures").mkdir()
-    assert image_source("pictures") == Path("pictures")
-    assert image_source("image") == "image"
-    assert image_source(None) is None
+    assert image_source("pictures", store) == Path("pictures")
+    assert image_source("fine", store) == "fine"
+    assert image_source(None, store) is None
+    with pytest.raises(InputError, match="--images: no folder and no column 'pics'"):
+        image_source("pics", store)
 
 
 def test_everything_that_is_read_is_known():
-    sources = Sources(
-        Path("a"), images="b", test=Path("c"), reference=Path("d"), column="x"
-    )
+    sources = Sources("a", images="b", test="c", reference="d", column="x")
     assert folders_read(sources) == [Path("a"), Path("b"), Path("c"), Path("d")]
 
 
 def test_records_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError, match=re.escape("'seed'")):
-        Inputs(Sources(Path("a"))).seed = 1
+        Inputs(Sources("a")).seed = 1

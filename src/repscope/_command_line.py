@@ -79,9 +79,10 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
     """
     sources = inputs.sources
     gates = parse_gates(output.fail_on)
-    out = output.out or Path(f"{sources.features.resolve().stem}-report")
+    out = output.out or Path(f"{Path(sources.features).resolve().stem}-report")
     check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
     data = open_inputs(inputs)
+    images = image_source(sources.images, data.store)
     if dry_run:
         _terminal.show_entries({"would do": plan(data, out)}, as_json=output.as_json)
         return EXIT_OK
@@ -91,7 +92,7 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
             labels=data.train_labels,
             attributes=data.attributes or None,
             ids=data.ids,
-            images=image_source(sources.images),
+            images=images,
             test=(data.test, data.test_labels) if data.test else None,
             reference=sources.reference,
             split=data.split,

@@ -30,11 +30,11 @@ LABEL_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".json", ".txt")
 class Sources:
     """The files of a diagnosis, as typed; the fields are the options' names."""
 
-    features: Path
+    features: str
     column: str | None = None
     images: str | None = None
-    test: Path | None = None
-    reference: Path | None = None
+    test: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,15 +204,25 @@ def _true_for_test(name: str, values: Column) -> Column:
 
 def folders_read(sources: Sources) -> list[Path]:
     """Return the paths that are read, in which nothing may be written."""
-    images = [Path(sources.images)] if sources.images else []
-    others = [path for path in (sources.test, sources.reference) if path]
-    return [sources.features, *images, *others]
+    read = (sources.features, sources.images, sources.test, sources.reference)
+    return [Path(path) for path in read if path]
 
 
 def _part(labels: Columns, rows: slice) -> Columns | None:
     return {name: values[rows] for name, values in labels.items()} or None
 
 
-def image_source(text: str | None) -> Path | str | None:
-    """Return a folder as a path and anything else as the name of a column."""
-    return Path(text) if text and Path(text).is_dir() else text
+def image_source(text: str | None, store: Store) -> Path | str | None:
+    """Return a folder as a path and an image column as its name.
+
+    Raises:
+        InputError: where it is neither.
+    """
+    if text is None or text in store.column_names:
+        return text
+    if not Path(text).is_dir():
+        raise InputError(
+            f"--images: no folder and no column {text!r}",
+            expected=f"a folder of images, or an image column of {store.name}",
+        )
+    return Path(text)

@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -91,7 +92,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="The features.")]
+Features = Annotated[str, typer.Argument(metavar="FEATURES", help="The features.")]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="OUT1 OUT2...", help="Result folders.")
 ]
@@ -124,7 +125,7 @@ Split = Annotated[
     ),
 ]
 Test = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="FILE",
         help="Test features, with the same columns. A label FILE holds the labels of "
@@ -132,7 +133,7 @@ Test = Annotated[
     ),
 ]
 Reference = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="FILE",
         help="Features of the same images from another encoder, a random one, or "
@@ -175,14 +176,19 @@ Debug = Annotated[
 ]
 
 
+# What the user typed, for the record; typer hands on values only.
+_typed: ContextVar[tuple[str, ...]] = ContextVar("_typed", default=())
+
+
 class _Terminated(BaseException):
     """SIGTERM came."""
 
 
-def _show_version(value: bool) -> None:
-    if value:
+def _show_version(asked: bool) -> bool:
+    if asked:
         typer.echo(f"repscope {repscope.__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback(help=_HELP, epilog=_EPILOG)
@@ -199,7 +205,6 @@ def _repscope(
 
 @app.command("demo", help=_DEMO_HELP)
 def demo(
-    context: typer.Context,
     out: Out = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -211,13 +216,12 @@ def demo(
     """Run the main job on scikit-learn's digits."""
     from repscope._command_line import Output, demonstrate
 
-    output = Output(out, overwrite, (), json, quiet, verbose, context.obj)
+    output = Output(out, overwrite, (), json, quiet, verbose, _typed.get())
     return demonstrate(output, seed=seed)
 
 
 @app.command("diagnose", help=_DIAGNOSE_HELP, epilog=_EPILOG)
 def diagnose(
-    context: typer.Context,
     features: Features,
     column: Column = None,
     labels: Labels = None,
@@ -245,13 +249,12 @@ def diagnose(
     sources = Sources(features, column, images, test, reference)
     inputs = Inputs(sources, labels, attributes, ids, split, seed, drop_nonfinite)
     gates = tuple(fail_on or ())
-    output = Output(out, overwrite, gates, json, quiet, verbose, context.obj)
+    output = Output(out, overwrite, gates, json, quiet, verbose, _typed.get())
     return diagnose_features(inputs, output, dry_run=dry_run)
 
 
 @app.command("compare", help=_COMPARE_HELP, epilog=_EPILOG)
 def compare(
-    context: typer.Context,
     runs: Runs,
     out: Out = None,
     fail_on: FailOn = None,
@@ -265,7 +268,7 @@ def compare(
     from repscope._command_line import Output, compare_runs
 
     gates = tuple(fail_on or ())
-    output = Output(out, overwrite, gates, json, quiet, verbose, context.obj)
+    output = Output(out, overwrite, gates, json, quiet, verbose, _typed.get())
     return compare_runs(runs, output)
 
 
@@ -313,9 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    _typed.set(tuple(words))
     command = typer.main.get_command(app)
     try:
-        with command.make_context("repscope", _with_verb(words), obj=words) as context:
+        with command.make_context("repscope", _with_verb(words)) as context:
             return command.invoke(context) or EXIT_OK
     except typer.Exit as done:
         return done.exit_code

@@ -52,7 +52,7 @@ PAYLOADS = (
 )
 
 
-def hostile_samples(texts, n=60):
+def hostile_samples(texts, n=31):
     """Return samples whose ids, labels, predictions and column names are `texts`."""
     words = np.array([texts[place % len(texts)] for place in range(n)], dtype=object)
     level = texts[0]
@@ -133,7 +133,7 @@ def _provenance(text):
     words = ("command", "created", "dtype", "features_fingerprint", "ids_fingerprint")
     words += ("split_fingerprint", "split_rule")
     return Provenance(
-        n=60,
+        n=31,
         d=4,
         **dict.fromkeys(words, text),
         **{name: {text: text} for name in names},

@@ -66,9 +66,9 @@ def test_a_header_of_python_2_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "found", "fix"),
     [
-        ((5,), "1 dimensions (5)", "features.reshape(-1, 1)"),
-        ((), "0 dimensions (a single value)", "features.reshape(-1, 1)"),
-        ((2, 3, 4), "3 dimensions (2 x 3 x 4)", "pool (features.mean(axis=1))"),
+        ((5,), "an array of shape (5,)", "features.reshape(-1, 1)"),
+        ((), "an array of shape ()", "features.reshape(-1, 1)"),
+        ((2, 3, 4), "an array of shape (2, 3, 4)", "pool (features.mean(axis=1))"),
     ],
 )
 def test_other_than_two_dimensions_are_refused(shape, found, fix, tmp_path):

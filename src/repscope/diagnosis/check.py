@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 from repscope.records import Finding, Measurement, Severity, Status
 
 PAGES = PurePosixPath("docs/failures")
+# Half-widths of its 95 % interval by which an accuracy must exceed the majority share.
+BEYOND_GUESSING = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,19 @@ class Evidence:
     def skill(self, level: str, *, layer: str = "features") -> float | None:
         """Return the linear probe's skill: 0 at the majority share, 1 perfect."""
         return self.detail("linear_accuracy", "skill", level=level, layer=layer)
+
+    def reads(self, level: str) -> bool:
+        """Return whether the linear probe is right more often than guessing could be.
+
+        However hard the labels are, accuracy above the majority share by twice the
+        half-width of its interval (about four standard errors) is no chance.
+        """
+        probe = self.measurement("linear_accuracy", level=level)
+        majority = self.detail("linear_accuracy", "majority", level=level)
+        if probe is None or probe.value is None or not probe.interval:
+            return False
+        certain = BEYOND_GUESSING * (probe.value - probe.interval[0])
+        return majority is not None and probe.value - majority >= certain
 
     def those(self, *keys: str) -> tuple[Measurement, ...]:
         """Return the measurements among `keys` that were taken."""

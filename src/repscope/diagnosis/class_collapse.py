@@ -1,7 +1,8 @@
 """RS201: are classes told apart but the subclasses within them not?
 
-A low score on subclasses may only mean that the images hardly differ; three numbers
-must agree, and the class itself must have been learnt.
+A low score on subclasses may only mean that the images hardly differ: the class itself
+must have been learnt, the centres must coincide, and a reference of the same images
+must tell the subclasses apart.
 """
 
 from repscope.diagnosis.check import (
@@ -89,9 +90,16 @@ def _low_subclass(
             f"apart.",
             shown,
         )
+    seen = f"{told}, and their centres lie {centres:.2f} of a class distance apart"
+    if reference is None:
+        return undecided(
+            f"{seen}. Subclasses that the images hardly tell apart look the same: a "
+            "reference (pixels, an untrained encoder) would decide.",
+            shown,
+        )
     return Judgement(
         Status.FOUND,
-        f"{told}, and their centres lie {centres:.2f} of a class distance apart.",
+        f"{seen}; the reference tells them apart with skill {reference:.2f}.",
         action="Add a self-supervised term to the supervised loss (the joint loss) so "
         "that "
         "images of one class are kept apart; measure again at both levels.",
@@ -103,7 +111,7 @@ CHECK = Check(
     code="RS201",
     title="class collapse",
     severity="failure",
-    needs="two label levels, fine and coarse; a reference helps",
+    needs="two label levels, fine and coarse, and a reference",
     name="class_collapse",
     remedies=("joint_loss",),
     decide=decide,

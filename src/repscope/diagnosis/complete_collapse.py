@@ -44,7 +44,8 @@ def _nearly_constant(evidence: Evidence, dispersion: float) -> Judgement:
     skills = [evidence.skill(level) for level in evidence.levels]
     known = [skill for skill in skills if skill is not None]
     share = f"Only {dispersion:.1e} of the rows' length is variation"
-    if known and max(known) >= SKILL_NONE:
+    reads = any(evidence.reads(level) for level in evidence.levels)
+    if known and (reads or max(known) >= SKILL_NONE):
         return undecided(
             f"{share}, yet a linear probe still reads labels from it (skill "
             f"{max(known):.2f}). Subtract the mean before using these features.",

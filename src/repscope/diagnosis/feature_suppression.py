@@ -109,7 +109,7 @@ def _by_variance(evidence: Evidence, level: str) -> Judgement:
     skill = evidence.skill(level) or 0.0
     easiest = _easiest(evidence)
     told = (
-        f"The attributes explain {factors:.0%} of the variance, {level!r} "
+        f"The attributes explain {min(factors, 1.0):.0%} of the variance, {level!r} "
         f"{0.0 if own is None else own:.1%}"
     )
     drowned = (
@@ -119,6 +119,7 @@ def _by_variance(evidence: Evidence, level: str) -> Judgement:
         and own is not None
         and own <= LABEL_SHARE
         and skill <= LABEL_SKILL
+        and evidence.reads(level)  # else the images may not hold the labels at all
     )
     if drowned:
         return _found(

@@ -44,9 +44,12 @@ def decide(evidence: Evidence) -> Judgement:
             "features were whitened, not emptied.",
             shown,
         )
-    if max(known) >= SKILL_NONE:
+    reads = any(evidence.reads(level) for level in evidence.levels)
+    if reads or max(known) >= SKILL_NONE:
         return undecided(
-            f"{flat}, and a linear probe reads little (skill {max(known):.2f}).", shown
+            f"{flat}, and a linear probe reads little, yet more than guessing (skill "
+            f"{max(known):.2f}): whitened features and hard labels look the same.",
+            shown,
         )
     return Judgement(
         Status.FOUND,

@@ -60,7 +60,16 @@ def _with_errors(
     )
     low = area.interval[0] if area.interval else 0.0
     beyond_chance = ratio.interval is not None and ratio.interval[0] > 1
-    if low >= AUROC_PREDICTS and (ratio.value or 0) >= ERROR_RATIO and beyond_chance:
+    predicts = low >= AUROC_PREDICTS and (ratio.value or 0) >= ERROR_RATIO
+    if predicts and beyond_chance and evidence.is_negative:
+        return Judgement(
+            Status.UNDECIDED,
+            f"{told}. Yet the score was made for features that are not negative, and "
+            "some of these are: measure again after a rectifier.",
+            evidence=shown,
+            rows=evidence.lowest_rows,
+        )
+    if predicts and beyond_chance:
         return Judgement(
             Status.FOUND,
             f"{told}.",
@@ -91,7 +100,7 @@ CHECK = Check(
     code="RS301",
     title="low-quality samples",
     severity="warning",
-    needs="features; labels say whether low scores predict errors",
+    needs="features, none negative; labels say whether low scores predict errors",
     name="low_quality_samples",
     remedies=("inspect_samples", "q_score_regulariser"),
     decide=decide,

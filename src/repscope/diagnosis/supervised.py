@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
 from repscope._arrays import hash_ids
-from repscope._checking import Undecidable
 from repscope.diagnosis.label_free import with_jackknife
 from repscope.diagnosis.survey import GroupSums, Survey
 from repscope.metrics import clustering, failure, hierarchy, neighbours, probing
@@ -22,6 +21,15 @@ from repscope.representations.representation import (
     parents_of,
 )
 
+# The scores whose prediction of errors is shown, those of the source's Table 1.
+PREDICTORS = (
+    "q_score",
+    "z_max",
+    "l1_norm",
+    "feature_mean",
+    "feature_std",
+    "soft_sparsity",
+)
 # Probes see at most this many rows, chosen by the hash of their id.
 PROBE_MAXIMUM_ROWS = 20_000
 _PROBE_SEED = 0x9B0BE
@@ -277,16 +285,14 @@ def failure_measurements(
     """
     tested = np.flatnonzero(np.isfinite(correct))
     right = correct[tested] == 1
-    predictions: dict[str, failure.FailurePrediction] = {}
-    for name, sign in failure.DECLARED_SIGNS.items():
-        if name not in survey.scores:
-            continue
-        try:
-            predictions[name] = failure.predict_failure(
-                survey.scores[name][tested], right, sign, seed=seed
+    predictions = {}
+    if right.any() and not right.all():
+        predictions = {
+            name: failure.predict_failure(
+                name, survey.scores[name][tested], right, seed=seed
             )
-        except Undecidable:
-            break
+            for name in PREDICTORS
+        }
     n = len(tested)
     q_scores = survey.scores["q_score"][tested]
     taken = [

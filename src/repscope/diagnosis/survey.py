@@ -4,13 +4,20 @@ The pass holds one block of rows at a time. What it leaves - moments, class mome
 scores per row, hashes of rows - is all that the label-free measurements need.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from repscope._arrays import Array, as_double, hash_rows, host, namespace
+from repscope._arrays import (
+    Array,
+    as_double,
+    hash_rows,
+    host,
+    is_on_device,
+    namespace,
+)
 from repscope._checking import InputError, NonFiniteFeatureError
 from repscope.metrics.intervals import block_of_rows, n_blocks
 from repscope.metrics.samples import (
@@ -24,6 +31,8 @@ from repscope.representations.representation import Level, Representation
 
 # A d x d scatter of this width takes 2 GB; wider features must be pooled first.
 MAXIMUM_D = 16_384
+# Values of a part of a block that fits into a processor's cache (2 MB in float64).
+CACHE_VALUES = 2**18
 # Class moments are kept per jackknife block up to this many numbers in all.
 CLASS_BLOCK_VALUES = 2**25
 
@@ -109,6 +118,18 @@ def without_nonfinite(
     return representation.subset(np.flatnonzero(finite)), n_bad
 
 
+def _in_cache(block: Array) -> Iterator[Array]:
+    """Yield parts of a block whose temporaries stay in the processor's cache.
+
+    Row by row formulas run 20 times faster there than on 64 MB at once; on an
+    accelerator the block stays whole.
+    """
+    rows = block.shape[0] if is_on_device(block) else CACHE_VALUES // block.shape[1]
+    rows = max(rows, 1)
+    for start in range(0, block.shape[0], rows):
+        yield block[start : start + rows]
+
+
 class _Pass:
     """The state of the pass, changed by each block."""
 
@@ -136,16 +157,20 @@ class _Pass:
         """Take in one block of rows."""
         block = as_double(stored)
         rows = slice(start, start + block.shape[0])
-        for name, score in sample_scores(block).items():
-            self.scores.setdefault(name, []).append(host(score))
-        self.argmax += host(argmax_shares(block))
-        self.is_negative |= bool(namespace(block).any(block < 0))
-        self.hashes.append(hash_rows(host(block)))
+        for part in _in_cache(block):
+            self._add_rows(part)
         block_of = self.block_of[rows]
         for number in range(self.n_blocks):
             own = np.flatnonzero(block_of == number)
             if len(own):
                 self._add_part(number, block, rows, own)
+
+    def _add_rows(self, part: Array) -> None:
+        for name, score in sample_scores(part).items():
+            self.scores.setdefault(name, []).append(host(score))
+        self.argmax += host(argmax_shares(part))
+        self.is_negative |= bool(namespace(part).any(part < 0))
+        self.hashes.append(hash_rows(host(part)))
 
     def _add_part(
         self,
@@ -207,12 +232,12 @@ def _second_pass(
     if is_negative:
         argmax = np.zeros(moments.d)
     for _, stored in representation.blocks():
-        block = as_double(stored)
-        sparsity.append(host(soft_sparsity(block, eta=eta)))
-        if is_negative:
-            standard = (host(block) - moments.mean) / safe
-            argmax += argmax_shares(standard)
-            column_l1 += np.abs(standard).sum(axis=0) / moments.n
+        for part in _in_cache(as_double(stored)):
+            sparsity.append(host(soft_sparsity(part, eta=eta)))
+            if is_negative:
+                standard = (host(part) - moments.mean) / safe
+                argmax += argmax_shares(standard)
+                column_l1 += np.abs(standard).sum(axis=0) / moments.n
     if not is_negative:
         column_l1 = moments.mean
     return argmax, column_l1, np.concatenate(sparsity)

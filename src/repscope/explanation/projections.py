@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from repscope._arrays import hash_ids
 from repscope._numerics import squared_distances
@@ -48,7 +48,7 @@ def principal_axes(moments: Moments) -> tuple[Float[np.ndarray, "d k"], float]:
     return axes * signs, float(np.clip(values.sum(), 0, 1))
 
 
-def principal_map(features: Float[np.ndarray, "n d"], moments: Moments) -> Projection:
+def principal_map(features: Shaped[np.ndarray, "n d"], moments: Moments) -> Projection:
     """Return the rows on the first two principal components.
 
     Args:
@@ -72,7 +72,7 @@ def _some_rows(n: int) -> Int[np.ndarray, " m"]:
 
 
 def neighbour_agreement(
-    features: Float[np.ndarray, "n d"], positions: Float[np.ndarray, "n 2"]
+    features: Shaped[np.ndarray, "n d"], positions: Float[np.ndarray, "n 2"]
 ) -> float:
     """Return how many of the nearest rows on a map are nearest in the features too.
 

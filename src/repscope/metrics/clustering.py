@@ -4,12 +4,15 @@ All but the nearest-centre classifier are pure functions of `ClassMoments`.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from repscope._checking import Undecidable
 from repscope._numerics import row_blocks, squared_distances
 from repscope.metrics.metric import Estimate, metric
 from repscope.representations.moments import ClassMoments
+
+# Sums of a million rows in another order differ by less than this share of their size.
+CENTRE_ROUNDING = 1e-12
 
 _SOURCE_CDNV = "Galanti, György, Hutter 2022, Section 3; Ben-Shaul et al. 2023"
 
@@ -24,7 +27,11 @@ def _occupied(moments: ClassMoments) -> Int[np.ndarray, " k"]:
 def _centre_distances(
     moments: ClassMoments, classes: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k k"]:
-    """Return squared distances between class centres, exact for near-equal centres."""
+    """Return squared distances between class centres, exact for near-equal centres.
+
+    Centres that differ by rounding only, such as those of the same rows in another
+    order, have a distance of 0.
+    """
     centres = moments.means[classes]
     distances = squared_distances(centres, centres)
     # Pairs that the expansion cannot resolve are taken again by direct subtraction.
@@ -32,11 +39,13 @@ def _centre_distances(
     close = distances < 1e-6 * (spread[:, None] + spread[None, :])
     for i, j in zip(*np.nonzero(close), strict=True):
         distances[i, j] = ((centres[i] - centres[j]) ** 2).sum()
-    return distances
+    size = (centres**2).sum(axis=1) + moments.variances[classes]
+    rounding = CENTRE_ROUNDING**2 * (size[:, None] + size[None, :])
+    return np.where(distances > rounding, distances, 0)
 
 
 def nearest_class_centre(
-    features: Float[np.ndarray, "n d"],
+    features: Shaped[np.ndarray, "n d"],
     centres: Float[np.ndarray, "c d"],
     classes: Int[np.ndarray, " c"],
 ) -> Int[np.ndarray, " n"]:
@@ -198,8 +207,9 @@ def variance_share(moments: ClassMoments) -> float:
     n, k = counts.sum(), len(classes)
     if n <= k:
         raise Undecidable("as many groups as rows")
-    grand = counts @ moments.means[classes] / n
-    between = counts @ ((moments.means[classes] - grand) ** 2).sum(axis=1)
+    # Less the first centre, constant features are zero, not the rounding of a mean.
+    centres = moments.means[classes] - moments.means[classes[0]]
+    between = counts @ ((centres - counts @ centres / n) ** 2).sum(axis=1)
     within = moments.scatters[classes].sum()
     if between + within == 0:
         raise Undecidable("all features are constant")

@@ -72,20 +72,21 @@ def jackknife(
     Args:
         value: on all rows.
         replicates: value without block j.
-        sizes: rows of block j.
+        sizes: rows of block j; blocks without rows play no part.
 
     Raises:
         Undecidable: with fewer than 3 blocks.
 
     Source: Busing, Meijer, Van der Leeden 1999, Eqs. 7-9. As in the source.
     """
-    k = len(replicates)
+    occupied = sizes > 0  # the hash of few ids may leave a block without rows
+    used, share = replicates[occupied], sizes[occupied] / sizes.sum()
+    k = len(used)
     if k < 3:
         raise Undecidable("fewer than 3 jackknife blocks")
-    n = sizes.sum()
-    inverse = n / sizes
-    mean = k * value - ((1 - sizes / n) * replicates).sum()
-    pseudo = inverse * value - (inverse - 1) * replicates
+    inverse = 1 / share
+    mean = k * value - ((1 - share) * used).sum()
+    pseudo = inverse * value - (inverse - 1) * used
     variance = ((pseudo - mean) ** 2 / (inverse - 1)).mean()
     half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, k - 1) * np.sqrt(variance))
     return Jackknife(value, tuple(replicates.tolist()), (value - half, value + half))

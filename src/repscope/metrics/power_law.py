@@ -87,19 +87,21 @@ def alpha(
     from the source in that the last rank never exceeds half of the rank bound.
 
     Example:
+        >>> import numpy as np
         >>> round(alpha(np.arange(1.0, 201) ** -1.2, 10_000).value, 6)
         1.2
     """
     first, last = ranks or alpha_ranks(eigenvalues, n)
-    fit = fit_power_law(eigenvalues, first, last)
+    fit = best = fit_power_law(eigenvalues, first, last)
     while auto_range and fit.r_squared < ALPHA_MINIMUM_R_SQUARED:
         last = first + (last - first) // 2
         if last - first + 1 < ALPHA_MINIMUM_RANKS:
             raise Undecidable(
-                f"no power law: the best fit has R² {fit.r_squared:.2f} on ranks "
-                f"{fit.ranks[0]}-{fit.ranks[1]}, below {ALPHA_MINIMUM_R_SQUARED}"
+                f"no power law: the best fit has R² {best.r_squared:.2f} on ranks "
+                f"{best.ranks[0]}-{best.ranks[1]}, below {ALPHA_MINIMUM_R_SQUARED}"
             )
         fit = fit_power_law(eigenvalues, first, last)
+        best = max(best, fit, key=lambda one: one.r_squared)
     return Estimate(fit.alpha, details=_fit_details(fit, n, len(eigenvalues)))
 
 

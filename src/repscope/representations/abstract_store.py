@@ -105,11 +105,10 @@ def assembled(pieces: Iterable[np.ndarray], n: int, rows: int) -> Iterator[np.nd
 
 def check_matrix(label: str, shape: Sequence[int]) -> None:
     """Raise InputError unless a shape is (n, d), neither of them 0."""
-    text = " x ".join(f"{size:,}" for size in shape) or "a single value"
     if len(shape) != 2:
         raise InputError(
             f"{label}: one row of features per sample is needed",
-            found=f"{len(shape)} dimensions ({text})",
+            found=f"an array of shape {tuple(shape)}",
             expected="two dimensions (n samples, d features)",
             fix="features.reshape(-1, 1) if each sample has one feature"
             if len(shape) < 2
@@ -118,7 +117,7 @@ def check_matrix(label: str, shape: Sequence[int]) -> None:
     if min(shape) < 1:
         raise InputError(
             f"{label}: there is nothing to measure",
-            found=f"{text} values",
+            found=f"shape {tuple(shape)}",
             expected="at least one row and one feature",
         )
 

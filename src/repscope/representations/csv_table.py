@@ -131,7 +131,7 @@ def open_csv(
         sample = [cells for _, cells in itertools.islice(table, SAMPLE_ROWS)]
         n = len(sample) + sum(1 for _ in table)
     check_matrix(path.name, (n, len(layout.names)))
-    numeric = _numeric_names(layout.names, sample)
+    numeric = _numeric_names(layout, sample)
     _refuse_lists(path.name, layout.names, numeric, sample)
     features = tuple(
         choose_features(path.name, numeric, column=column, metadata=metadata)
@@ -301,22 +301,23 @@ def _is_header(cells: Sequence[str]) -> bool:
     return any(stripped)
 
 
-def _numeric_names(names: Sequence[str], sample: Sequence[Sequence[str]]) -> list[str]:
-    """Return the columns of numbers.
+def _numeric_names(layout: Layout, sample: Sequence[Sequence[str]]) -> list[str]:
+    """Return the columns of numbers; the majority of their cells decides.
 
-    In a numbered series the majority decides, so that one bad or empty column becomes
-    an error or NaN there instead of a feature that is silently left out.
+    In a numbered series the majority of its columns decides. One bad cell or one empty
+    column becomes an error or NaN there, not a feature that is silently left out.
     """
     numeric = set()
-    for place, name in enumerate(names):
+    for place, name in enumerate(layout.names):
         cells = [row[place].strip() for row in sample]
         present = [cell for cell in cells if cell.lower() not in _MISSING]
-        if present and all(_NUMBER.fullmatch(cell) for cell in present):
+        numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in present)
+        if 2 * numbers > len(present) or (not present and not layout.has_header):
             numeric.add(name)
-    for members in series(names).values():
+    for members in series(layout.names).values() if layout.has_header else ():
         if 2 * len(numeric.intersection(members)) > len(members):
             numeric.update(members)
-    return [name for name in names if name in numeric]
+    return [name for name in layout.names if name in numeric]
 
 
 def _refuse_lists(

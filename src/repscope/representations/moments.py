@@ -6,13 +6,24 @@ value.
 """
 
 import io
+import zipfile
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
-from repscope._arrays import Features, as_double, as_matrix, host, namespace
+from repscope._arrays import Array, as_double, as_matrix, host, namespace
 from repscope._checking import InputError, Undecidable
 from repscope._numerics import Eigen, class_sums, safe_eigh, symmetric_product
+
+# What reading a damaged archive may raise.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
 
 
 class Moments:
@@ -47,7 +58,7 @@ class Moments:
         """Feature dimensions."""
         return len(self.mean)
 
-    def update(self, features: Features) -> "Moments":
+    def update(self, features: Shaped[Array, "n d"]) -> "Moments":
         """Add a batch of rows; the product runs where the batch lives.
 
         Args:
@@ -63,9 +74,13 @@ class Moments:
                 found=f"{doubled.shape[1]} dimensions",
                 expected=f"{self.d}",
             )
-        mean = namespace(doubled).mean(doubled, axis=0)
-        centred = doubled - mean
-        return self._add(doubled.shape[0], host(mean), host(symmetric_product(centred)))
+        # Less the first row, constant features are zero, not the rounding of a mean.
+        first = doubled[:1, :]
+        centred = doubled - first
+        mean = namespace(doubled).mean(centred, axis=0)
+        centred -= mean
+        scatter = host(symmetric_product(centred))
+        return self._add(doubled.shape[0], host(first[0, :] + mean), scatter)
 
     def merge(self, other: "Moments") -> "Moments":
         """Add the rows that another state has seen.
@@ -126,7 +141,9 @@ class Moments:
             Undecidable: before any row was seen.
         """
         self._needs_rows()
-        return safe_eigh(self.scatter / self.n, vectors=vectors)
+        eigen = safe_eigh(self.scatter / self.n, vectors=vectors)
+        eigen.values[min(self.n - 1, self.d) :] = 0  # what is left there is rounding
+        return eigen
 
     def singular_values(self) -> Float[np.ndarray, " d"]:
         """Return the singular values of the uncentred feature matrix, descending.
@@ -160,13 +177,17 @@ class Moments:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 n, mean, scatter = (arrays[k] for k in ("n", "mean", "scatter"))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except _DAMAGE as error:
             raise InputError(f"no saved moments: {error}") from error
-        if mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
+        if mean.ndim != 1 or scatter.shape != (len(mean), len(mean)) or n.shape:
             raise InputError("no saved moments: mean and scatter do not fit together")
+        if {mean.dtype.kind, scatter.dtype.kind} != {"f"} or n.dtype.kind != "i":
+            raise InputError("no saved moments: numbers of another type")
         state = cls(len(mean))
         state.n = int(n)
         state.mean, state.scatter = mean.astype(float), scatter.astype(float)
+        if state.n < 0 or not np.isfinite(state.scatter + state.mean).all():
+            raise InputError("no saved moments: impossible numbers")
         return state
 
 
@@ -193,8 +214,9 @@ class ClassMoments:
         n_classes = len(self.counts)
         batch = ClassMoments(n_classes, rows.shape[1])
         batch.counts = np.bincount(labels, minlength=n_classes).astype(float)
-        # A common shift keeps the sums small where features have a large mean.
-        shift = rows.mean(axis=0)
+        # A common shift keeps the sums small where features have a large mean; less
+        # the first row, constant features are exactly zero.
+        shift = rows[0]
         shifted = rows - shift
         seen = np.maximum(batch.counts, 1)[:, None]
         means = class_sums(shifted, labels, n_classes) / seen
@@ -240,11 +262,16 @@ class ClassMoments:
 
     def grouped(self, parents: Int[np.ndarray, " c"]) -> "ClassMoments":
         """Return the moments of a coarser level: classes merged by parent."""
-        coarse = ClassMoments(int(parents.max()) + 1, self.means.shape[1])
-        for child, parent in enumerate(parents):
-            one = ClassMoments(*coarse.means.shape)
-            one.counts[parent] = self.counts[child]
-            one.means[parent] = self.means[child]
-            one.scatters[parent] = self.scatters[child]
-            coarse.merge(one)
+        n_coarse = int(parents.max()) + 1
+        coarse = ClassMoments(n_coarse, self.means.shape[1])
+        coarse.counts = np.bincount(parents, weights=self.counts).astype(float)
+        shift = self.means[np.argmax(self.counts > 0)]
+        weighted = (self.means - shift) * self.counts[:, None]
+        seen = np.maximum(coarse.counts, 1)[:, None]
+        means = class_sums(weighted, parents, n_coarse) / seen + shift
+        coarse.means = means * (coarse.counts > 0)[:, None]
+        apart = self.means - coarse.means[parents]
+        squared = self.counts * np.einsum("cd,cd->c", apart, apart)
+        scatters = np.bincount(parents, weights=self.scatters + squared)
+        coarse.scatters = scatters.astype(float)
         return coarse

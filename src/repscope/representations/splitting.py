@@ -11,7 +11,7 @@ from repscope._arrays import hash_ids
 
 TEST_SHARE = 0.2
 # Identical rows go to one side together, unless they are this large a share of all:
-# then the features have collapsed, and keeping them together would leave no split.
+# where features have collapsed, keeping them together would leave no split.
 MAXIMUM_GROUP_SHARE = 0.05
 
 
@@ -45,14 +45,23 @@ def default_split(
     for one in np.unique(group_class):
         members = np.flatnonzero(group_class == one)
         members = members[np.argsort(group_order[members], kind="stable")]
-        rows = sizes[members].sum()
-        wanted = max(1, round(TEST_SHARE * rows)) if len(members) > 1 else 0
-        is_test[members[np.cumsum(sizes[members]) <= wanted]] = True
+        is_test[_testing(members, sizes[members])] = True
     return is_test[group]
+
+
+def _testing(
+    members: Int[np.ndarray, " g"], sizes: Int[np.ndarray, " g"]
+) -> Int[np.ndarray, " t"]:
+    """Return which groups of a class test: the first fifth, or else the smallest."""
+    if len(members) < 2:
+        return members[:0]
+    wanted = max(1, round(TEST_SHARE * sizes.sum()))
+    fits = np.cumsum(sizes) <= wanted
+    return members[fits] if fits.any() else members[[sizes.argmin()]]
 
 
 def _groups(row_hashes: UInt64[np.ndarray, " n"], n: int) -> Int[np.ndarray, " n"]:
     _, group, sizes = np.unique(row_hashes, return_inverse=True, return_counts=True)
-    if sizes.max() > max(2, MAXIMUM_GROUP_SHARE * n):
-        return np.arange(n)
-    return group
+    frequent = sizes[group] > max(2, MAXIMUM_GROUP_SHARE * n)
+    group[frequent] = len(sizes) + np.arange(frequent.sum())
+    return np.unique(group, return_inverse=True)[1]

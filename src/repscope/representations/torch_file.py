@@ -238,7 +238,7 @@ def _as_numbers(tensor: Array, label: str) -> np.ndarray:
         values = np.empty(0, dtype=object)
     if values.dtype.kind not in "biuf":
         raise InputError(
-            f"{label}: holds {_described(tensor)}, not real numbers",
+            f"{label}: holds values of {tensor.dtype}, not real numbers",
             expected="floats or integers",
             fix="convert and save it again: tensor.float()",
         )
