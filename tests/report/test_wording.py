@@ -7,6 +7,7 @@ from repscope.report.wording import (
     better_text,
     clean,
     interval_text,
+    metric_text,
     note_text,
     range_text,
     rounded,
@@ -104,6 +105,11 @@ def test_the_better_direction_reads_as_words(direction, text):
     target = 1.0 if direction == "target" else None
     one = Measurement(name="m", value=1.0, direction=direction, target=target)
     assert better_text(one) == text
+
+
+def test_a_metric_of_another_layer_says_so():
+    assert metric_text(Measurement(name="m", value=1.0, level="fine")) == "m"
+    assert metric_text(Measurement(name="m", value=1.0, layer="conv1")) == "m@conv1"
 
 
 def test_a_note_gives_reason_split_and_details():

@@ -13,7 +13,6 @@ DISPERSION_COLLAPSED = 0.01
 DISPERSION_CONSTANT = 1e-3
 # A linear probe with less skill than this finds nothing in what still varies.
 SKILL_NONE = 0.2
-DEAD_ALL = 0.999
 
 
 def decide(evidence: Evidence) -> Judgement:
@@ -27,7 +26,7 @@ def decide(evidence: Evidence) -> Judgement:
         if reason == "all features are zero":
             return _found("Every feature of every row is zero.", shown)
         return undecided(f"The dispersion cannot be measured: {reason}.", shown)
-    if dead is not None and dead >= DEAD_ALL:
+    if dead == 1:
         return _found("No feature varies: every row is the same vector.", shown)
     if dispersion >= DISPERSION_COLLAPSED:
         return absent(

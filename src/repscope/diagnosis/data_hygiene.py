@@ -21,13 +21,15 @@ def decide(evidence: Evidence) -> Judgement:
         return undecided("One row only: nothing can repeat.", shown)
     told = []
     if dead:
-        told.append(f"{dead:.1%} of the features never vary")
+        told.append(f"{_percent(dead)} of the features never vary")
     if repeated:
-        told.append(f"{repeated:.1%} of the rows repeat an earlier one exactly")
+        told.append(f"{_percent(repeated)} of the rows repeat an earlier one exactly")
     if leaked:
-        told.append(f"{leaked:.1%} of the test rows also stand in the training split")
+        told.append(
+            f"{_percent(leaked)} of the test rows also stand among those trained on"
+        )
     if dropped:
-        told.append(f"{dropped:.1%} of the rows were dropped for NaN or infinity")
+        told.append(f"{_percent(dropped)} of the rows were dropped for NaN or infinity")
     if not told:
         return absent("No constant feature, no repeated row, no row dropped.", shown)
     sentence = "; ".join(told)
@@ -39,6 +41,11 @@ def decide(evidence: Evidence) -> Judgement:
         evidence=shown,
         rows=evidence.duplicate_rows,
     )
+
+
+def _percent(share: float) -> str:
+    """Return a share in words that do not round a single row to nothing."""
+    return f"{100 * share:.3g}%"
 
 
 CHECK = Check(

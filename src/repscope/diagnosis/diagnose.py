@@ -442,7 +442,7 @@ def _glossary(measurements: Sequence[Measurement]) -> tuple:
 
 
 def verdict_of(findings: Sequence[Finding]) -> Verdict:
-    """Return the run in one word: the worst found failure decides, advisories do not."""
+    """Return the run in one word: the worst failure found; advisories do not count."""
     counted = [f for f in findings if f.severity != "advisory"]
     found = [f for f in counted if f.status is Status.FOUND]
     open_ones = [f for f in counted if f.status is Status.UNDECIDED]

@@ -83,7 +83,11 @@ def _with_errors(
 
 
 def _without_labels(evidence: Evidence, shown: tuple[Measurement, ...]) -> Judgement:
-    share = evidence.value("low_score_share") or 0.0
+    measured = evidence.measurement("low_score_share")
+    if measured is None or measured.value is None:
+        reason = measured.reason if measured else "not measured"
+        return undecided(f"Whether rows stand apart is open: {reason}.", shown)
+    share = measured.value
     if share >= OUTLIER_SHARE:
         return Judgement(
             Status.UNDECIDED,

@@ -10,6 +10,8 @@ from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecid
 from repscope.records import Status
 
 ARGMAX_CONCENTRATED = 0.3
+# Of fewer rows, several agree on the greatest feature by chance.
+MINIMUM_ROWS = 20
 # Rows with a common mean make some features large in all of them, at random: rectified
 # projections of pixels and untrained layers reach .9 of `chance_index`.
 SHARED_BEYOND_CHANCE = 1.25
@@ -31,6 +33,10 @@ def decide(evidence: Evidence) -> Judgement:
     shown = evidence.those("argmax_concentration", "shared_feature_index")
     if concentration is None or index is None:
         return undecided("No feature varies or is on.", shown)
+    measured = evidence.measurement("shared_feature_index")
+    n, d = (measured.n, measured.d or 1) if measured else (0, 1)
+    if n < MINIMUM_ROWS:
+        return undecided(f"{n} rows; {MINIMUM_ROWS} are needed.", shown)
     told = (
         f"One feature is the greatest of {concentration:.0%} of the rows; the most "
         f"used "
@@ -45,9 +51,7 @@ def decide(evidence: Evidence) -> Judgement:
             "a fault cannot be told from them. Use features after a rectifier.",
             shown,
         )
-    measured = evidence.measurement("shared_feature_index")
-    chance = chance_index((measured and measured.d) or 1)
-    if index < SHARED_BEYOND_CHANCE * chance:
+    if index < SHARED_BEYOND_CHANCE * chance_index(d):
         return absent(
             f"{told}: shared no wider than a common mean of the rows makes it.", shown
         )

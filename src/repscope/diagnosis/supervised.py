@@ -52,7 +52,9 @@ class ProbeRows:
     row_hashes: UInt64[np.ndarray, " m"]
 
     @functools.cached_property
-    def standardised(self) -> tuple[Float[np.ndarray, "a d"], Float[np.ndarray, "b d"]]:
+    def standardised(
+        self,
+    ) -> tuple[Float[np.ndarray, "a d"], Float[np.ndarray, "b d"]]:
         """Train and test features, standardised by the training rows."""
         return probing.standardise(
             self.features[~self.is_test], self.features[self.is_test]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from repscope._checking import Undecidable
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.metrics.metric import Estimate, metric
-from repscope.records import Curve, Scalar, Series, Table
+from repscope.records import Curve, Detail, Scalar, Series, Table
 
 BOOTSTRAP_DRAWS = 1000
 # Values of one block of the bootstrap.
@@ -100,7 +100,7 @@ class _Ordered:
 def _cumulative(
     ordered: _Ordered, counts: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return positives and negatives down to each threshold, for each draw of counts."""
+    """Return positives and negatives down to each threshold, for each draw."""
     weights = np.ones((1, len(ordered.order))) if counts is None else counts
     weights = weights[:, ordered.order]
     positives = np.cumsum(weights * ordered.positive, axis=1)[:, ordered.ends]
@@ -191,7 +191,10 @@ def auroc(
     value, interval = _bootstrapped(
         lambda counts: _weighted_area(ordered, counts), right, seed, draws
     )
-    details = {"oriented": max(value, 1 - value), "interval": "stratified bootstrap"}
+    details: dict[str, Detail] = {
+        "oriented": max(value, 1 - value),
+        "interval": "stratified bootstrap",
+    }
     return Estimate(value, interval, details)
 
 
@@ -204,7 +207,7 @@ def _precision_estimate(
         lambda counts: _weighted_precision(ordered, counts), positive, seed, draws
     )
     base = float(positive.mean())
-    details = {
+    details: dict[str, Detail] = {
         "base_rate": base,
         "lift": value - base,
         "interval": "stratified bootstrap",

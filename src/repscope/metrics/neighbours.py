@@ -62,7 +62,7 @@ def vote(
     n_classes: int,
     temperature: float,
 ) -> Float[np.ndarray, "m c"]:
-    """Return the votes for each class: the sum of exp((cosine - best) / temperature)."""
+    """Return each class's votes: the sum of exp((cosine - best) / temperature)."""
     best = np.where(np.isneginf(cosines[:, :1]), 0.0, cosines[:, :1])
     weights = np.exp((cosines - best) / temperature)
     votes = np.zeros((len(labels), n_classes))

@@ -229,6 +229,7 @@ def _template(name: str = "page") -> jinja2.Template:
         "rounded": wording.rounded,
         "interval": wording.interval_text,
         "range_text": wording.range_text,
+        "metric": wording.metric_text,
         "better": wording.better_text,
         "note": wording.note_text,
         "short": wording.shorten,

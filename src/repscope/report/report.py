@@ -161,7 +161,7 @@ class Report:
 
 def _table_row(one: Measurement) -> tuple[Scalar, ...]:
     return (
-        one.name,
+        wording.metric_text(one),
         one.level,
         one.value,
         wording.interval_text(one.interval),

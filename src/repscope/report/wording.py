@@ -106,6 +106,12 @@ def range_text(bounds: tuple[float | None, float | None]) -> str:
     return f"{rounded(least)} to {rounded(greatest)}"
 
 
+def metric_text(measurement: Measurement) -> str:
+    """Return the metric's name, with the layer where it is not the features."""
+    is_plain = measurement.layer == "features"
+    return measurement.name + ("" if is_plain else f"@{measurement.layer}")
+
+
 def better_text(measurement: Measurement) -> str:
     """Return which way is better, in a word or two; empty where there is none."""
     if measurement.direction == "target":

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from repscope._arrays import Array, as_matrix, host
-from repscope._checking import InputError, check_length
+from repscope._checking import InputError, UsageError, check_length
 from repscope.representations.store import Store, open_store
 
 # Rows handed on at once: about 64 MB in float64.
@@ -83,17 +83,15 @@ def encode_attribute(name: str, values: Any, n: int) -> Level:
     """
     array = _as_vector(f"attribute {name!r}", values)
     check_length(f"attribute {name!r}", len(array), n)
-    many = array.dtype.kind in "fiu" and (
-        len(np.unique(array)) > MAXIMUM_DISTINCT_NUMBERS
-    )
-    whole = array.dtype.kind in "iu" or (
-        array.dtype.kind == "f" and bool((array == np.round(array)).all())
-    )
-    if not many and (whole or array.dtype.kind not in "f"):
+    missing = _missing_rows(array)
+    if len(missing):
+        raise InputError(f"attribute {name!r}: row {missing[0]} has no value")
+    if array.dtype.kind not in "fiu":
         return encode_level(name, array, n)
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise InputError(f"attribute {name!r}: row {row} has no value")
+    distinct, codes = np.unique(array, return_inverse=True)
+    if len(distinct) <= MAXIMUM_DISTINCT_NUMBERS:
+        names = tuple(str(one).removesuffix(".0") for one in distinct.tolist())
+        return Level(name, codes.astype(np.int64), names)
     edges = np.unique(np.quantile(array, [0.2, 0.4, 0.6, 0.8]))
     codes = np.searchsorted(edges, array, side="right")
     used, codes = np.unique(codes, return_inverse=True)
@@ -109,11 +107,28 @@ def _as_vector(name: str, values: Any) -> np.ndarray:
             expected="one dimension",
             fix="pass several levels as a dictionary of name -> array",
         )
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
     return array
 
 
+def _missing_rows(array: np.ndarray) -> Int[np.ndarray, " m"]:
+    """Return the rows without a value: not finite, None, NaN, or pandas' NA."""
+    if array.dtype.kind == "f":
+        return np.flatnonzero(~np.isfinite(array))
+    if array.dtype.kind != "O":
+        return np.arange(0)
+    return np.flatnonzero([_is_missing(value) for value in array.tolist()])
+
+
+def _is_missing(value: Any) -> bool:
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
+
+
 def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
-    bad = np.flatnonzero(~np.isfinite(array) | (array != np.round(array)))
+    is_whole = np.isfinite(array) & (array == np.round(array))
+    bad = np.flatnonzero(~is_whole | (np.abs(array) >= 2.0**63))
     if len(bad):
         raise InputError(
             f"labels {name!r}: row {bad[0]} is no class",
@@ -125,11 +140,12 @@ def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _words(name: str, array: np.ndarray) -> np.ndarray:
-    missing = [row for row, value in enumerate(array.tolist()) if value is None]
-    if missing:
+    missing = _missing_rows(array)
+    if len(missing):
+        rows = "row" if len(missing) == 1 else "rows"
         raise InputError(
             f"labels {name!r}: row {missing[0]} has no label",
-            found=f"{len(missing):,} rows without one",
+            found=f"{len(missing):,} {rows} without one",
             fix="drop those rows first",
         )
     return np.array([str(value) for value in array.tolist()])
@@ -281,12 +297,30 @@ class Representation:
 
         Raises:
             InputError: where lengths differ, labels are not nested, or ids repeat.
+            UsageError: where two arguments say the same or share a name.
         """
         if isinstance(features, Representation):
-            return features
+            return _unchanged(
+                features,
+                labels=labels,
+                attributes=attributes,
+                ids=ids,
+                split=split,
+                test=test,
+            )
+        if split is not None and test is not None:
+            raise UsageError(
+                "split and test both say which rows test", fix="give one of them"
+            )
         sources: tuple[Any, ...] = (as_source(features),)
         n = shape_of(sources[0])[0]
         named = named_levels(labels)
+        shared = sorted(set(named) & set(attributes or {}))
+        if shared:
+            raise UsageError(
+                f"{shared[0]!r} names a label level and an attribute",
+                fix="rename one of them",
+            )
         if isinstance(test, tuple) and len(test) == 2:
             sources, named, split = _with_test(sources[0], named, test)
             n += shape_of(sources[1])[0]
@@ -317,6 +351,17 @@ class Representation:
             is_test=None if self.is_test is None else self.is_test[rows],
             kept=self.rows[rows],
         )
+
+
+def _unchanged(one: Representation, **given: Any) -> Representation:
+    """Return a representation as it is; labels and the like stand in it already."""
+    second = [name for name, value in given.items() if value is not None]
+    if second:
+        raise UsageError(
+            f"features are a representation already, which {second[0]} cannot change",
+            fix="give it to Representation.of instead",
+        )
+    return one
 
 
 def as_source(features: Any) -> Any:
@@ -408,8 +453,9 @@ def encode_ids(ids: Any, n: int) -> Shaped[np.ndarray, " n"]:
         array = np.array([str(value) for value in array.tolist()])
     values, counts = np.unique(array, return_counts=True)
     if len(values) < n:
+        most = values[counts.argmax()].item()
         raise InputError(
-            f"ids: {values[counts > 1][0]!r} comes {counts.max()} times",
+            f"ids: {most!r} comes {counts.max()} times",
             found=f"{len(values):,} different ids for {n:,} rows",
             expected="one of its own for each row",
         )
