@@ -52,6 +52,14 @@ def here(prepared, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def diagnosed(here, monkeypatch):
+    """Let each diagnosis be the saved one of the collapsed features."""
+    report = Report.load("collapsed-report")
+    monkeypatch.setattr(_command_line, "diagnose", lambda store, **options: report)
+    return here
+
+
 def record_of(folder) -> RunRecord:
     return from_json(RunRecord, (Path(folder) / "results.json").read_text())
 
@@ -145,7 +153,7 @@ def test_a_file_name_that_is_not_there_is_bad_data(here, capsys):
     assert "nothing.npy" in capsys.readouterr().err
 
 
-def test_the_record_holds_the_command(here):
+def test_the_record_holds_the_command(diagnosed):
     words = ["sound.npy", "--labels", "labels.npz", "-q", "-o", "an out"]
     main(words)
     assert record_of("an out").provenance.command == (
@@ -216,7 +224,7 @@ def test_a_dry_run_reads_no_features_and_writes_nothing(here, capsys, monkeypatc
     assert "table.npz: 400 x 32 float32" in told
     assert re.search(r"fine \(\d+ values\), coarse \(\d+ values\)", told)
     assert "linear_accuracy" in told
-    assert re.search(r"about 0\.\d+ GB of memory and 0\.\d+ s", told)
+    assert re.search(r"about 0\.\d GB of memory and \d s", told)
 
 
 def test_a_dry_run_without_labels_measures_less(here, capsys):
@@ -243,7 +251,7 @@ def test_overwrite_replaces_the_report_and_keeps_what_is_not_its_own(here):
     assert (here / "sound-report" / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_used(here):
+def test_an_empty_folder_is_used(diagnosed):
     Path("out").mkdir()
     assert main(["sound.npy", "-q", "-o", "out"]) == 0
 
@@ -279,13 +287,13 @@ def test_what_is_read_is_never_written_to(here, words, message, capsys):
         (["effective_rank<baseline"], 2, ["needs a baseline"]),
     ],
 )
-def test_gates_decide_the_exit_code(here, gates, code, said, capsys):
+def test_gates_decide_the_exit_code(diagnosed, gates, code, said, capsys):
     words = [word for gate in gates for word in ("--fail-on", gate)]
     assert main(["collapsed.npy", "-q", "-o", "out", *words]) == code
     errors = capsys.readouterr().err
     assert all(line in errors for line in said)
     assert bool(errors) == bool(said)
-    assert (here / "out" / "report.html").exists()
+    assert Path("out/report.html").exists()
 
 
 def test_compare_prints_and_saves(here, capsys):
@@ -318,8 +326,9 @@ def test_compare_prints_and_saves(here, capsys):
     ],
 )
 def test_gates_of_a_comparison_judge_each_run_but_the_first(
-    here, words, code, said, capsys
+    here, words, code, said, capsys, monkeypatch
 ):
+    monkeypatch.setattr(_command_line, "compare", lambda *runs: runs[0])
     assert main(["compare", *words, "-q", "-o", "out"]) == code
     errors = capsys.readouterr().err
     assert said in errors
@@ -480,7 +489,7 @@ def test_a_locale_without_letters_gets_escapes(here):
 
 
 @pytest.mark.parametrize("columns", ["40", "80"])
-def test_a_narrow_terminal_will_do(here, monkeypatch, capsys, columns):
+def test_a_narrow_terminal_will_do(diagnosed, monkeypatch, capsys, columns):
     monkeypatch.setenv("COLUMNS", columns)
     assert main(["sound.npy", "-o", "out"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= int(columns)

@@ -200,6 +200,20 @@ def test_what_is_no_whole_picture_is_refused(data):
         images.decode(data, "a.jpg")
 
 
+@pytest.mark.parametrize("kind", ["TGA", "ICO", "PCX"])
+def test_formats_that_are_not_listed_are_refused(kind):
+    data = encoded(Image.fromarray(colours()), kind)
+    with pytest.raises(InputError, match="^x: no readable picture "):
+        images.decode(data, "x")
+
+
+def test_postscript_is_never_interpreted(monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", pytest.fail)
+    data = encoded(Image.fromarray(colours()), "EPS")
+    with pytest.raises(InputError, match="^x: no readable picture "):
+        images.decode(data, "x")
+
+
 def test_a_truncated_photo_is_not_half_decoded():
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     whole = encoded(Image.fromarray(noise), "JPEG")

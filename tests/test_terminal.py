@@ -62,7 +62,17 @@ COMPARISON = dataclasses.replace(
     findings=(),
     tables=(
         Table(name="a", title="First", columns=("x", "y"), rows=(("rank", -1.5),)),
-        Table(name="b", title="Second", columns=("x", "y"), rows=(("alpha", None),)),
+        Table(
+            name="differences",
+            title="Second",
+            columns=("run", "metric", "difference", "verdict"),
+            rows=(
+                ("b", "alpha", None, "not distinguishable"),
+                ("b", "rankme", -20.5, "worse"),
+                ("b", "hoyer", -0.25, "worse"),
+                ("c", "alpha", 1.0, "better"),
+            ),
+        ),
     ),
 )
 
@@ -109,10 +119,16 @@ def test_everything_tells_absent_findings_and_reasons():
     assert "alpha: undecided  no power law" in text
 
 
-def test_everything_of_a_comparison_tells_every_table():
-    text = everything(COMPARISON)
-    assert "First\nrank  y -1.50" in text
-    assert "Second\nalpha  y undecided" in text
+def test_everything_of_a_comparison_tells_every_difference():
+    lines = everything(COMPARISON).splitlines()
+    assert "b  metric rankme; difference -20.5; verdict worse" in lines
+    assert "b  metric alpha; difference undecided; verdict not distinguishable" in lines
+
+
+def test_a_comparison_counts_what_differs():
+    lines = overview(COMPARISON).splitlines()
+    assert "b, number by number: 2 worse, 1 not distinguishable" in lines
+    assert "c, number by number: 1 better" in lines
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])

@@ -31,15 +31,15 @@ from repscope.metrics.catalogue import METRICS
 from repscope.metrics.intervals import n_blocks
 from repscope.records import RunRecord, to_json
 from repscope.report.report import Report
-from repscope.report.wording import rounded
 from repscope.representations.representation import BLOCK_VALUES
 from repscope.representations.store import Store
 
 # For the rough cost that a dry run tells.
-BASE_BYTES, BYTES_PER_ROW = 190 * 10**6, 200
-BLOCK_COPIES, PROBE_COPIES = 6, 5
+BASE_BYTES, BYTES_PER_ROW, BASE_SECONDS = 190 * 10**6, 200, 1.0
+BLOCK_COPIES, PROBE_COPIES = 6, 14
 SECONDS_PER_VALUE, SECONDS_PER_CUBE = 9e-8, 8e-11
-SECONDS_PER_PROBED_VALUE = 2e-8
+# Probing a value costs so much for each level, and once more for every 200 classes.
+SECONDS_PER_PROBED_VALUE, CLASSES_PER_LEVEL = 1.2e-6, 200
 # What `ls` prints of an entry; --json holds all of it.
 BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
 
@@ -274,12 +274,13 @@ def _rough_cost(data: Opened) -> str:
     squares = (n_blocks(n, d) + 1) * d * d
     size = BASE_BYTES + BYTES_PER_ROW * n + 8 * squares
     size += 8 * BLOCK_COPIES * min(n * d, BLOCK_VALUES)
-    seconds = SECONDS_PER_VALUE * n * d + SECONDS_PER_CUBE * squares * d
+    seconds = BASE_SECONDS + SECONDS_PER_VALUE * n * d + SECONDS_PER_CUBE * squares * d
     n_classes = sum(len(np.unique(values)) for values in data.labels.values())
     probed = min(n, PROBE_MAXIMUM_ROWS) * d if data.labels else 0
     size += 8 * PROBE_COPIES * probed
-    seconds += SECONDS_PER_PROBED_VALUE * probed * n_classes
-    return f"about {rounded(size / 1e9)} GB of memory and {rounded(seconds)} s"
+    levels = len(data.labels) + n_classes / CLASSES_PER_LEVEL
+    seconds += SECONDS_PER_PROBED_VALUE * probed * levels
+    return f"about {size / 1e9:.1f} GB of memory and {seconds:,.0f} s"
 
 
 def _size(store: Store) -> str:

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from repscope.records import Finding, Measurement, RunRecord, Scalar, Table
@@ -96,7 +97,11 @@ def verdict(record: RunRecord) -> str:
 
 def overview(record: RunRecord) -> str:
     """Return a run in a screenful; the verdict in colour on a terminal that can."""
-    return summary(record, width=width(), colour=_has_colour())
+    columns = width()
+    blocks = [summary(record, width=columns, colour=_has_colour())]
+    if record.kind == "comparison":
+        blocks += [_folded(line, columns) for line in _tallies(record)]
+    return "\n\n".join(blocks)
 
 
 def everything(record: RunRecord) -> str:
@@ -105,7 +110,7 @@ def everything(record: RunRecord) -> str:
     blocks = [overview(record), *(_finding(one, columns) for one in record.findings)]
     blocks.append("\n".join(_measurement(m, columns) for m in record.measurements))
     if record.kind == "comparison":
-        blocks += [_table(table, columns) for table in record.tables]
+        blocks += [_table(table, columns) for table in record.tables[1:]]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -131,6 +136,21 @@ def entries(catalogue: Mapping[str, Mapping[str, str]], columns: int) -> str:
         ]
         blocks.append("\n".join([clean(name), *lines]))
     return "\n\n".join(blocks)
+
+
+def _tallies(record: RunRecord) -> list[str]:
+    """Return for each run how many numbers differ from the baseline's, and how."""
+    tables = [table for table in record.tables if table.name == "differences"]
+    verdicts: dict[str, Counter[str]] = {}
+    for table in tables:
+        run, verdict_of = table.columns.index("run"), table.columns.index("verdict")
+        for row in table.rows:
+            verdicts.setdefault(str(row[run]), Counter())[str(row[verdict_of])] += 1
+    return [
+        f"{run}, number by number: "
+        + ", ".join(f"{count} {word}" for word, count in counts.most_common())
+        for run, counts in verdicts.items()
+    ]
 
 
 def _finding(finding: Finding, columns: int) -> str:

@@ -11,6 +11,7 @@ from diagnosis.cases import (
     HAIR,
     NOT_APPLICABLE,
     SIZES,
+    SMALL_SIZES,
     UNDECIDED,
     diagnosed,
     finding_of,
@@ -122,19 +123,19 @@ def test_fires_when_planted(size):
 
 
 @pytest.mark.parametrize("damage", ["sound", "whitened"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL_SIZES)
 def test_is_silent_when_sound(damage, size):
     assert finding_of(diagnosed(damage, *size), "RS201").status is ABSENT
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL_SIZES)
 def test_is_undecided_without_a_reference(size):
     finding = finding_of(diagnosed("class collapse", *size), "RS201")
     assert finding.status is UNDECIDED
 
 
 @pytest.mark.parametrize("with_reference", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL_SIZES)
 def test_random_subclasses_of_sound_features_are_no_collapse(size, with_reference):
     one = sound(*size)
     generator = np.random.default_rng(1234)

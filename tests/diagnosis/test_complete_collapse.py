@@ -10,6 +10,7 @@ from diagnosis.cases import (
     FOUND,
     HAIR,
     SIZES,
+    SMALL_SIZES,
     UNDECIDED,
     diagnosed,
     finding_of,
@@ -110,7 +111,7 @@ def test_fires_when_planted(size):
     assert report.verdict.word == "COLLAPSED"
 
 
-@pytest.mark.parametrize("size", SIZES[::2])
+@pytest.mark.parametrize("size", SMALL_SIZES[1:])
 def test_fires_without_labels_where_only_rounding_is_left(size):
     report = diagnosed("complete collapse", *size, labelled=False)
     assert finding_of(report, "RS101").status is FOUND
@@ -124,24 +125,18 @@ def test_fires_on_constant_features(value):
 
 
 @pytest.mark.parametrize("damage", ["sound", "whitened", "rank 1", "noise"])
-@pytest.mark.parametrize("size", SIZES[::2])
+@pytest.mark.parametrize("size", SMALL_SIZES[1:])
 def test_is_silent_when_rows_differ(damage, size):
     assert finding_of(diagnosed(damage, *size), "RS101").status is ABSENT
 
 
-def test_is_silent_when_few_features_live():
-    features = np.zeros((200, 2000))
-    features[:, 0] = np.arange(200) % 7
-    assert finding_of(diagnose(features), "RS101").status is ABSENT
-
-
-@pytest.mark.parametrize("size", SIZES[::2])
+@pytest.mark.parametrize("size", SMALL_SIZES[1:])
 def test_is_undecided_between_without_labels(size):
     features = complete_collapse(sound(*size), spread=5e-3).features
     assert finding_of(diagnose(features), "RS101").status is UNDECIDED
 
 
-@pytest.mark.parametrize("size", SIZES[::2])
+@pytest.mark.parametrize("size", SMALL_SIZES[1:])
 def test_is_undecided_where_an_offset_hides_what_labels_need(size):
     one = sound(*size)
     far = one.features + 1000 * one.features.std()

@@ -12,6 +12,7 @@ from diagnosis.cases import (
     LARGER_SIZES,
     NOT_APPLICABLE,
     SIZES,
+    SMALL_SIZES,
     UNDECIDED,
     diagnosed,
     finding_of,
@@ -27,18 +28,17 @@ from repscope.diagnosis.feature_suppression import (
     FACTOR_SKILL,
     LABEL_SHARE,
     LABEL_SKILL,
+    MINIMUM_TEST_ROWS,
     REFERENCE_SKILL,
     SUPPRESSION_FOUND,
     decide,
 )
 
 
-def against(
-    index, *others, interval=(0.1, 0.9), skill=0.5, reference=0.8, attributes=()
-):
+def against(index, *others, interval=(0.1, 0.9), n=1000, reference=0.8, attributes=()):
     measurements = [
-        probed(skill),
-        measured("suppression_index", index, level="fine", interval=interval),
+        probed(0.5),
+        measured("suppression_index", index, level="fine", interval=interval, n=n),
         *others,
     ]
     if reference is not None:
@@ -104,6 +104,12 @@ CASES = {
         r"no less than on the reference \(0.50 against 0.80\)",
     ),
     "uncertain": (against(0.9, interval=(0.0, 1.0)), UNDECIDED, "rows are too few"),
+    "few test rows": (
+        against(0.9, n=MINIMUM_TEST_ROWS - 1),
+        UNDECIDED,
+        "test rows are too few",
+    ),
+    "enough test rows": (against(0.9, n=MINIMUM_TEST_ROWS), FOUND, "has lost 90%"),
     "no interval": (against(0.9, interval=None), UNDECIDED, "test rows are too few"),
     "drowned": (shares(), FOUND, "attributes explain 50% of .* 'fine' 2.0%"),
     "factors too small": (
@@ -151,7 +157,7 @@ def test_fires_in_extreme_cases_by_shares_of_variance(seed):
     assert finding_of(report, "RS202").status is FOUND
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL_SIZES)
 def test_is_silent_against_a_reference_that_reads_no_more(size):
     one = sound(*size)
     noise = np.random.default_rng(7).standard_normal(one.features.shape)
@@ -168,7 +174,7 @@ def test_is_silent_with_attributes_that_explain_little(size):
 
 
 @pytest.mark.parametrize("given", ["reference", "attributes"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL_SIZES)
 def test_random_labels_on_sound_features_are_not_suppressed(size, given):
     one = sound(*size)
     labels = np.random.default_rng(1234).integers(0, 10, size[0])
@@ -186,12 +192,13 @@ def test_is_not_applicable_without_reference_and_attributes():
 
 
 def test_is_undecided_with_few_test_rows():
-    one = sound(400, 32, 0)
-    rows = np.arange(60)
-    noise = np.random.default_rng(3).standard_normal((60, 32))
+    features = sound(400, 32, 0).features[:60]
+    noise = np.random.default_rng(0).standard_normal(features.shape)
     report = diagnose(
-        one.features[rows] + 2 * noise,
-        labels=one.labels["coarse"][rows],
-        reference=one.features[rows],
+        features + 1.5 * noise,
+        labels=sound(400, 32, 0).labels["coarse"][:60],
+        reference=features,
     )
-    assert finding_of(report, "RS202").status in (UNDECIDED, ABSENT)
+    finding = finding_of(report, "RS202")
+    assert finding.status is UNDECIDED
+    assert "the test rows are too few" in finding.explanation

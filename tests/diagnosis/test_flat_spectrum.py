@@ -10,6 +10,7 @@ from diagnosis.cases import (
     FOUND,
     HAIR,
     SIZES,
+    SMALL_SIZES,
     UNDECIDED,
     damaged,
     diagnosed,
@@ -77,13 +78,13 @@ def test_fires_when_planted(size):
 
 
 @pytest.mark.parametrize("damage", ["sound", "whitened", "rank 3", "class collapse"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL_SIZES)
 def test_is_silent_on_other_features(damage, size):
     assert finding_of(diagnosed(damage, *size), "RS103").status is ABSENT
 
 
 @pytest.mark.parametrize("damage", ["whitened", "noise"])
-@pytest.mark.parametrize("size", SIZES[::2])
+@pytest.mark.parametrize("size", SMALL_SIZES[1:])
 def test_is_undecided_without_labels(damage, size):
     report = diagnosed(damage, *size, labelled=False)
     assert finding_of(report, "RS103").status is UNDECIDED
@@ -92,12 +93,9 @@ def test_is_undecided_without_labels(damage, size):
 def test_is_undecided_on_whitened_features_with_hard_labels():
     one = damaged("whitened", 2000, 128, 1)
     generator = np.random.default_rng(99)
-    n_classes = 20
-    mixed = np.where(
-        generator.random(2000) < 0.3,
-        one.labels["fine"],
-        generator.integers(0, n_classes, 2000),
-    )
+    # Two fifths of the labels are the true ones, the rest are drawn from 20 classes.
+    drawn = generator.integers(0, 20, 2000)
+    mixed = np.where(generator.random(2000) < 0.4, one.labels["fine"], drawn)
     finding = finding_of(diagnose(one.features, labels=mixed), "RS103")
     assert finding.status is UNDECIDED
     assert "more than guessing" in finding.explanation

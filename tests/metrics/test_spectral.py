@@ -324,10 +324,10 @@ def test_all_zero_features_are_all_dead():
 
 
 def test_a_deviation_below_the_rounding_of_its_mean_is_dead():
-    # One feature of 1e16 whose last bits flicker, among thousands of larger ones.
-    means = np.array([1e16, 0.0])
-    deviations = np.array([4.0, 1e18])
-    assert spectral.dead_mask(deviations, means).tolist() == [True, False]
+    # A feature of 1e16 whose last bits flicker, without any other threshold.
+    means, deviations = np.array([1e16, 1e16]), np.array([4.0, 400.0])
+    dead = spectral.dead_mask(deviations, means, threshold=0.0)
+    assert dead.tolist() == [True, False]
 
 
 def test_reasons_are_for_readers():

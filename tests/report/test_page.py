@@ -18,6 +18,7 @@ from repscope.records import (
     Samples,
     Series,
     Status,
+    Table,
     Thumbnail,
     to_dict,
 )
@@ -218,7 +219,7 @@ def test_every_measurement_links_to_its_formula_and_caveat(parsed, record):
         assert one.name in parsed.text
     for formula in record.glossary:
         assert formula.formula in parsed.text
-    assert "Misleads when n is below d, or rows repeat." in parsed.text
+    assert "Caveat: n is below d, or rows repeat." in parsed.text
 
 
 def test_numbers_are_rounded_for_reading(parsed):
@@ -262,6 +263,23 @@ def test_a_comparison_shows_its_tables_first(comparison):
     assert "Differences from the baseline" in parsed.text
     assert "not distinguishable" in parsed.text
     assert len(_data(parsed)) == 1
+
+
+def _table(name, *rows):
+    return Table(name=name, title=f"title {name}", columns=("a",), rows=rows)
+
+
+def test_a_table_about_the_map_stands_beside_it(record, samples):
+    tables = (_table("map", ("near",)),)
+    changed = dataclasses.replace(record, tables=tables, curves=())
+    text = _Page(render(changed, samples)).text
+    assert text.index("Every point is one sample") < text.index("title map")
+    assert "Tables" not in text
+
+
+def test_a_table_without_rows_is_left_out(record, samples):
+    changed = dataclasses.replace(record, tables=(_table("other"),), curves=())
+    assert "title other" not in _Page(render(changed, samples)).text
 
 
 def test_an_empty_run_is_a_page_too(record):

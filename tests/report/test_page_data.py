@@ -186,8 +186,18 @@ def test_a_table_becomes_cells():
     assert shown.total == 3
     assert [[cell.text for cell in row] for row in shown.rows] == [
         ["x", "1,234", "0.500"],
-        ["y", "\u2013", "2"],
+        ["y", "\u2013", "2.00"],
     ]
+
+
+def test_names_of_rows_have_no_thousands_separator():
+    table = Table(name="t", title="t", columns=("row", "n"), rows=((1747, 1747),))
+    assert [cell.text for cell in grid(table).rows[0]] == ["1747", "1,747"]
+
+
+def test_a_column_of_whole_numbers_stays_whole():
+    table = Table(name="t", title="t", columns=("a",), rows=((1.0,), (25.0,)))
+    assert [row[0].text for row in grid(table).rows] == ["1", "25"]
 
 
 def test_a_table_without_rows_keeps_its_columns():

@@ -69,7 +69,8 @@ def test_notices_are_told(record):
 
 def test_the_evidence_of_what_was_found_is_most_telling(record):
     keys = [one.key for one in telling(record)]
-    assert keys[:4] == ["effective_rank", "alpha", "auroc[fine]", "dead_features"]
+    assert keys[:4] == ["effective_rank", "alpha", "auroc[fine]", "rankme"]
+    assert "dead_features" not in keys[:4]
     assert len(keys) == len(set(keys)) == 10
 
 

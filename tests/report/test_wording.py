@@ -8,6 +8,7 @@ from repscope.report.wording import (
     clean,
     interval_text,
     metric_text,
+    moment_text,
     note_text,
     range_text,
     rounded,
@@ -105,6 +106,24 @@ def test_the_better_direction_reads_as_words(direction, text):
     target = 1.0 if direction == "target" else None
     one = Measurement(name="m", value=1.0, direction=direction, target=target)
     assert better_text(one) == text
+
+
+def test_the_method_of_an_interval_is_named():
+    one = Measurement(name="m", value=1.0, details={"interval": "bootstrap"})
+    assert note_text(one) == "interval: bootstrap"
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        ("2026-11-21T04:09:06+00:00", "2026-11-21 04:09 UTC"),
+        ("2026-11-21T04:09:06+02:00", "2026-11-21 04:09 UTC+02:00"),
+        ("2026-11-21", "2026-11-21 00:00"),
+        ("yesterday\x1b[0m", "yesterday"),
+    ],
+)
+def test_moments_are_told_to_the_minute(moment, text):
+    assert moment_text(moment) == text
 
 
 def test_a_metric_of_another_layer_says_so():

@@ -19,28 +19,35 @@ def decide(evidence: Evidence) -> Judgement:
     dropped = evidence.value("dropped_rows")
     if repeated is None:
         return undecided("One row only: nothing can repeat.", shown)
-    told = []
+    told, todo = [], []
     if dead:
         told.append(f"{_percent(dead)} of the features never vary")
+        todo.append("constant features cost memory only: drop them")
     if repeated:
         told.append(f"{_percent(repeated)} of the rows repeat an earlier one exactly")
+        todo.append("remove repeated images")
     if leaked:
         told.append(
             f"{_percent(leaked)} of the test rows also stand among those trained on"
         )
+        todo.append("keep copies of an image on one side of the split")
     if dropped:
         told.append(f"{_percent(dropped)} of the rows were dropped for NaN or infinity")
+        todo.append("find out where non-finite rows come from")
     if not told:
         return absent("No constant feature, no repeated row, no row dropped.", shown)
-    sentence = "; ".join(told)
     return Judgement(
         Status.FOUND,
-        sentence[0].upper() + sentence[1:] + ".",
-        action="Remove repeated images before splitting, and find out where non-finite "
-        "rows come from; constant features cost memory only.",
+        _sentence(told),
+        action=_sentence(todo),
         evidence=shown,
         rows=evidence.duplicate_rows,
     )
+
+
+def _sentence(parts: list[str]) -> str:
+    joined = "; ".join(parts)
+    return joined[0].upper() + joined[1:] + "."
 
 
 def _percent(share: float) -> str:

@@ -19,6 +19,8 @@ from repscope.records import Status
 SUPPRESSION_FOUND = 0.3
 # The reference must itself read the labels this well.
 REFERENCE_SKILL = 0.2
+# Of fewer test rows, a handful got wrong would do: its bootstrap is too sure.
+MINIMUM_TEST_ROWS = 30
 # A factor is an easy one if a linear probe reads it this well.
 FACTOR_SKILL = 0.8
 # Without a reference: the factors together explain at least this share of the variance,
@@ -82,6 +84,7 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
         f"the reference ({reference:.2f})"
     )
     certain = index.interval is not None and index.interval[0] > 0
+    certain &= index.n >= MINIMUM_TEST_ROWS
     if index.value >= SUPPRESSION_FOUND and certain:
         easiest = _easiest(evidence)
         why = ""

@@ -87,6 +87,13 @@ def _without_labels(evidence: Evidence, shown: tuple[Measurement, ...]) -> Judge
     if measured is None or measured.value is None:
         reason = measured.reason if measured else "not measured"
         return undecided(f"Whether rows stand apart is open: {reason}.", shown)
+    threshold = evidence.detail("low_score_share", "threshold")
+    if threshold is not None and threshold <= 0:
+        return undecided(
+            "Scores spread so widely that even a score of 0 would not stand apart. "
+            "Labels would show whether low ones are got wrong.",
+            shown,
+        )
     share = measured.value
     if share >= OUTLIER_SHARE:
         return Judgement(

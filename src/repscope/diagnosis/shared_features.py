@@ -14,7 +14,7 @@ ARGMAX_CONCENTRATED = 0.3
 MINIMUM_ROWS = 20
 # Rows with a common mean make some features large in all of them, at random: rectified
 # projections of pixels and untrained layers reach .9 of `chance_index`.
-SHARED_BEYOND_CHANCE = 1.25
+SHARED_BEYOND_CHANCE = 1.15
 
 
 def chance_index(d: int) -> float:

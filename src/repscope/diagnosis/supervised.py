@@ -12,6 +12,7 @@ from repscope._arrays import hash_ids
 from repscope.diagnosis.label_free import with_jackknife
 from repscope.diagnosis.survey import GroupSums, Survey
 from repscope.metrics import clustering, failure, hierarchy, neighbours, probing
+from repscope.metrics.gram import GramBasis
 from repscope.metrics.metric import Estimate, metric_of
 from repscope.metrics.probing import ProbeResult
 from repscope.records import Measurement
@@ -60,6 +61,11 @@ class ProbeRows:
             self.features[~self.is_test], self.features[self.is_test]
         )
 
+    @functools.cached_property
+    def basis(self) -> GramBasis:
+        """The eigenbasis that all linear probes of these rows share."""
+        return GramBasis.of(self.standardised[0])
+
 
 @dataclass(eq=False)
 class Supervised:
@@ -80,7 +86,7 @@ def choose_rows(
     is_test: Bool[np.ndarray, " n"],
     row_hashes: UInt64[np.ndarray, " n"],
 ) -> ProbeRows:
-    """Return the rows that probes see: all, or 20,000 chosen by the hash of their id."""
+    """Return the rows that probes see: all, or 20,000 by the hash of their id."""
     rows = np.arange(representation.n)
     if representation.n > PROBE_MAXIMUM_ROWS:
         order = np.argsort(hash_ids(representation.ids, _PROBE_SEED), kind="stable")
@@ -144,9 +150,11 @@ def probe_level(
     c = level.n_classes
     compute: dict[str, Callable[[], ProbeResult]] = {
         "linear": lambda: probing.logistic_probe(
-            train, train_labels, test, test_labels, c
+            train, train_labels, test, test_labels, c, basis=rows.basis
         ),
-        "ridge": lambda: probing.ridge_probe(train, train_labels, test, test_labels, c),
+        "ridge": lambda: probing.ridge_probe(
+            train, train_labels, test, test_labels, c, basis=rows.basis
+        ),
         "knn": lambda: neighbours.knn_probe(
             raw_train, train_labels, raw_test, test_labels, c, hashes=hashes
         ),

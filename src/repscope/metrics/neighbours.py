@@ -41,7 +41,8 @@ def nearest(
     cosines = np.empty((len(queries), k))
     # Single precision errs by about 1e-6 of a cosine; the slack covers such ties.
     candidates = min(len(bank), k + SLACK)
-    for block in row_blocks(len(queries), len(bank), item_bytes=8):
+    width = 2 * len(bank) + candidates * bank.shape[1]
+    for block in row_blocks(len(queries), width):
         rows = unit_queries[block]
         similarity = rows.astype(np.float32) @ single_bank.T
         if hashes is not None:
@@ -125,7 +126,7 @@ def knn_probe(
         hashes: of train and test rows; training rows equal to a test row do not vote.
 
     Returns:
-        The probe's result; its training accuracy leaves each row out of its own vote.
+        The probe's result, without a training accuracy.
 
     Raises:
         UsageError: where k or the temperature is not positive.
@@ -142,16 +143,12 @@ def knn_probe(
         )
     used = min(k, len(train))
 
-    def scores(
-        queries: Float[np.ndarray, "q d"],
-        pair: tuple[UInt64[np.ndarray, " n"], UInt64[np.ndarray, " q"]] | None,
-    ) -> Float[np.ndarray, "q c"]:
-        indices, cosines = nearest(train, queries, used, hashes=pair)
-        return vote(train_labels[indices], cosines, n_classes, temperature)
+    def scores() -> tuple[None, Float[np.ndarray, "m c"]]:
+        indices, cosines = nearest(train, test, used, hashes=hashes)
+        return None, vote(train_labels[indices], cosines, n_classes, temperature)
 
-    own = np.arange(len(train), dtype=np.uint64) if hashes is None else hashes[0]
     return probe_result(
-        scores=lambda: (scores(train, (own, own)), scores(test, hashes)),
+        scores=scores,
         train_labels=train_labels,
         test_labels=test_labels,
         n_classes=n_classes,

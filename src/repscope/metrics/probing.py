@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from repscope._checking import Undecidable
-from repscope._numerics import row_blocks, safe_eigh, squared_distances
+from repscope._numerics import row_blocks, squared_distances
 from repscope.metrics.failure import wilson_interval
+from repscope.metrics.gram import GramBasis
 from repscope.metrics.logistic import multinomial_logistic
 from repscope.metrics.metric import metric
 from repscope.records import Detail
@@ -30,7 +31,7 @@ class ProbeResult:
     Args:
         predictions: (m,) class codes.
         margins: (m,) score of the true class less the best other one.
-        train_accuracy: share of training rows answered rightly.
+        train_accuracy: share of training rows answered rightly; None if not asked.
         test_accuracy: share of test rows answered rightly.
         interval: 95 % of the test accuracy.
         chance: 1 / c.
@@ -41,7 +42,7 @@ class ProbeResult:
 
     predictions: Int[np.ndarray, " m"]
     margins: Float[np.ndarray, " m"]
-    train_accuracy: float
+    train_accuracy: float | None
     test_accuracy: float
     interval: tuple[float, float]
     chance: float
@@ -50,7 +51,9 @@ class ProbeResult:
     details: Mapping[str, Detail] = field(default_factory=dict)
 
 
-ScoresOfBoth = Callable[[], tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]]
+ScoresOfBoth = Callable[
+    [], tuple[Float[np.ndarray, "n c"] | None, Float[np.ndarray, "m c"]]
+]
 
 
 def probe_result(
@@ -65,7 +68,7 @@ def probe_result(
     """Return a probe's result from its class scores of training and test rows.
 
     Args:
-        scores: returns the scores of training rows and of test rows.
+        scores: returns the scores of training rows (or None) and of test rows.
         train_labels: (n,) class codes.
         test_labels: (m,) class codes.
         n_classes: number of classes c.
@@ -83,7 +86,6 @@ def probe_result(
         raise Undecidable("one class only: there is nothing to tell apart")
     train_scores, test_scores = scores()
     # A class without training rows is never the answer.
-    train_scores[:, counts == 0] = -np.inf
     test_scores[:, counts == 0] = -np.inf
     predictions = test_scores.argmax(axis=1)
     right = int((predictions == test_labels).sum())
@@ -91,7 +93,11 @@ def probe_result(
     return ProbeResult(
         predictions=predictions,
         margins=_margins(test_scores, test_labels),
-        train_accuracy=float((train_scores.argmax(axis=1) == train_labels).mean()),
+        train_accuracy=(
+            None
+            if train_scores is None
+            else float((train_scores.argmax(axis=1) == train_labels).mean())
+        ),
         test_accuracy=right / len(test_labels),
         interval=wilson_interval(right, len(test_labels)),
         chance=1 / n_classes,
@@ -168,6 +174,7 @@ def logistic_probe(
     n_classes: int,
     *,
     C: float = 1.0,
+    basis: GramBasis | None = None,
 ) -> ProbeResult:
     """Return what multinomial logistic regression reads from features.
 
@@ -178,6 +185,7 @@ def logistic_probe(
         test_labels: (m,) class codes.
         n_classes: number of classes c.
         C: inverse strength of the penalty, as in scikit-learn.
+        basis: of `train`, where it is known already.
 
     Raises:
         Undecidable: where training or test rows are missing, or of one class only.
@@ -187,7 +195,7 @@ def logistic_probe(
     details: dict[str, Detail] = {"C": C}
 
     def scores() -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]:
-        fit = multinomial_logistic(train, train_labels, n_classes, C=C)
+        fit = multinomial_logistic(train, train_labels, n_classes, C=C, basis=basis)
         reached.append(fit.converged)
         details["iterations"] = fit.iterations
         return fit.scores(train), fit.scores(test)
@@ -229,6 +237,7 @@ def ridge(
     n_classes: int,
     *,
     grid: tuple[float, ...] = RIDGE_GRID,
+    basis: GramBasis | None = None,
 ) -> RidgeFit:
     """Return ridge regression with the penalty of least leave-one-out error.
 
@@ -240,11 +249,12 @@ def ridge(
         labels: (n,) class codes; targets are +1 for the class and -1 for the others.
         n_classes: number of classes c.
         grid: penalties, relative to the mean eigenvalue of the centred Gram matrix.
+        basis: of these features less their mean, where it is known already.
 
     Source: Golub, Heath, Wahba 1979, Section 2 (leave-one-out in closed form). As in
     the source.
     """
-    n, d = features.shape
+    n = len(features)
     mean = features.mean(axis=0)
     centred = features - mean
     targets = np.full((n, n_classes), -1.0)
@@ -252,13 +262,9 @@ def ridge(
     target_mean = targets.mean(axis=0)
     goal = targets - target_mean
     # In the basis of the left singular vectors all penalties share one decomposition.
-    if n <= d:
-        eigen = safe_eigh(centred @ centred.T, vectors=True)
-    else:
-        eigen = safe_eigh(centred.T @ centred, vectors=True)
-    kept = eigen.values > 1e-12 * max(float(eigen.values[0]), 1e-300)
-    values, vectors = eigen.values[kept], np.asarray(eigen.vectors)[:, kept]
-    left = vectors if n <= d else (centred @ vectors) / np.sqrt(values)
+    basis = basis or GramBasis.of(centred)
+    values = basis.values
+    left = basis.rotated / np.sqrt(values)
     projected = left.T @ goal
     unit = float(values.mean()) if len(values) else 1.0
     errors = [
@@ -267,7 +273,7 @@ def ridge(
     ]
     penalty = grid[int(np.argmin(errors))] * unit
     shrunk = projected / (values + penalty)[:, None]
-    weights = centred.T @ (left @ shrunk)
+    weights = basis.axes @ (np.sqrt(values)[:, None] * shrunk)
     return RidgeFit(weights, target_mean - mean @ weights, penalty, tuple(errors))
 
 
@@ -322,6 +328,8 @@ def ridge_probe(
     test: Float[np.ndarray, "m d"],
     test_labels: Int[np.ndarray, " m"],
     n_classes: int,
+    *,
+    basis: GramBasis | None = None,
 ) -> ProbeResult:
     """Return what ridge regression reads from features.
 
@@ -331,6 +339,7 @@ def ridge_probe(
         test: (m, d) features, standardised alike.
         test_labels: (m,) class codes.
         n_classes: number of classes c.
+        basis: of `train`, standardised, where it is known already.
 
     Raises:
         Undecidable: where training or test rows are missing, or of one class only.
@@ -338,7 +347,7 @@ def ridge_probe(
     details: dict[str, Detail] = {}
 
     def scores() -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]:
-        fit = ridge(train, train_labels, n_classes)
+        fit = ridge(train, train_labels, n_classes, basis=basis)
         details["penalty"] = fit.penalty
         return fit.scores(train), fit.scores(test)
 

@@ -47,6 +47,7 @@ _STATUSES = (
 _PICTURE = re.compile("data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
 _CLASS_TABLES = ("class_accuracy", "confusions")
 _ROW_TABLES = ("worst_samples",)
+_MAP_TABLES = ("map",)
 _SCRIPTS = ("points.js", "map.js", "page.js")
 _FIRST_STEPS = 3
 
@@ -233,6 +234,8 @@ def _template(name: str = "page") -> jinja2.Template:
         "better": wording.better_text,
         "note": wording.note_text,
         "short": wording.shorten,
+        "capital": wording.capital,
+        "moment": wording.moment_text,
         "gauge": gauge,
         "link": safe_link,
     }
@@ -310,14 +313,21 @@ def _curve_grid(curve: Curve) -> page_data.Grid:
 
 
 def _tables(tables: tuple[Table, ...]) -> dict[str, list[tuple[Table, page_data.Grid]]]:
-    """Return the tables by where they stand on the page."""
-    pairs = [(table, page_data.grid(table)) for table in tables]
-    special = _CLASS_TABLES + _ROW_TABLES
-    return {
-        "class_tables": [pair for pair in pairs if pair[0].name in _CLASS_TABLES],
-        "row_tables": [pair for pair in pairs if pair[0].name in _ROW_TABLES],
-        "other_tables": [pair for pair in pairs if pair[0].name not in special],
+    """Return the tables that have rows by where they stand on the page."""
+    places = {
+        "class_tables": _CLASS_TABLES,
+        "row_tables": _ROW_TABLES,
+        "map_tables": _MAP_TABLES,
     }
+    place_of = {name: place for place, names in places.items() for name in names}
+    placed: dict[str, list[tuple[Table, page_data.Grid]]] = {
+        place: [] for place in (*places, "other_tables")
+    }
+    for table in tables:
+        if table.rows:
+            place = place_of.get(table.name, "other_tables")
+            placed[place].append((table, page_data.grid(table)))
+    return placed
 
 
 def _rows(record: RunRecord, samples: Samples) -> dict[str, Any]:

@@ -7,7 +7,7 @@ travel as base64 integers, and long ids give way first.
 import base64
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from repscope.records import Samples, Scalar, Table
-from repscope.report.wording import clean, cut, rounded, shorten
+from repscope.report.wording import clean, cut, fixed, rounded, shorten
 
 MAXIMUM_POINTS = 50_000
 MAXIMUM_ROWS = 200
@@ -34,6 +34,7 @@ SCORES = {
 _ID_LIMITS = (48, 32, 24, 16, 12, 8)
 _NAME_LIMIT = 48
 _NAMED_CATEGORIES = 40
+_NAMES_OF_ROWS = ("row", "id")
 _OUTCOMES = ("wrong", "correct", "not tested")
 _NONE = "(none)"
 _NOTHING = "\u2013"
@@ -67,10 +68,14 @@ class Grid:
 def grid(table: Table, limit: int = MAXIMUM_ROWS) -> Grid:
     """Return the first rows of a table as cells."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    cells = [
+        _column_cells(name, values[:limit])
+        for name, values in zip(table.columns, columns, strict=True)
+    ]
     return Grid(
         columns=tuple(clean(name) for name in table.columns),
         numeric=tuple(_is_numeric(column) for column in columns),
-        rows=tuple(tuple(map(_cell, row)) for row in table.rows[:limit]),
+        rows=tuple(zip(*cells, strict=True)),
         total=len(table.rows),
     )
 
@@ -234,13 +239,22 @@ def _is_numeric(values: Iterable[Scalar]) -> bool:
     )
 
 
-def _cell(value: Scalar) -> Cell:
+def _column_cells(name: str, values: Sequence[Scalar]) -> list[Cell]:
+    """Return a column's cells: numbers to equal digits, names of rows as they are."""
+    numbers = [value for value in values if isinstance(value, float)]
+    is_fractional = any(not value.is_integer() for value in numbers)
+    number_text = fixed if is_fractional else rounded
+    is_name = name in _NAMES_OF_ROWS
+    return [_cell(value, str if is_name else number_text) for value in values]
+
+
+def _cell(value: Scalar, number_text: Callable[[float], str]) -> Cell:
     if value is None:
         return Cell(_NOTHING)
     if isinstance(value, bool):
         return Cell("yes" if value else "no", float(value))
     if isinstance(value, int | float):
-        return Cell(rounded(value), float(value))
+        return Cell(number_text(value), float(value))
     return Cell(shorten(value, 2 * _NAME_LIMIT))
 
 

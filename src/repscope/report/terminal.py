@@ -5,7 +5,7 @@ control characters and terminal commands.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from repscope.records import Measurement, RunRecord, Scalar, Status, Table
 from repscope.report.wording import (
@@ -30,6 +30,18 @@ _COLOURS = {
 }
 _SEVERITIES = ("failure", "warning", "advisory")
 _STATUSES = (Status.FOUND, Status.UNDECIDED)
+# What a reader asks for first, in this order.
+_HEADLINE = (
+    "effective_rank_covariance",
+    "effective_rank",
+    "rankme",
+    "alpha",
+    "linear_accuracy",
+    "knn_accuracy",
+    "ncc_accuracy",
+    "auroc",
+    "q_score_normalized",
+)
 _ELLIPSIS = "..."
 _LEAST_NAME = 12
 _GAP = "  "
@@ -56,19 +68,36 @@ def summary(record: RunRecord, *, width: int = 80, colour: bool = False) -> str:
 def telling(record: RunRecord) -> list[Measurement]:
     """Return the at most ten measurements that say most.
 
-    The evidence of what was found comes first, then of what is undecided, then of the
-    other checks, then the rest.
+    The evidence of what was found comes first, then of what is undecided, up to half of
+    the rows; then the headline numbers, then the rest. Advisories come last.
     """
-    order = [*_STATUSES, *(status for status in Status if status not in _STATUSES)]
     findings = sorted(
-        record.findings,
-        key=lambda one: (order.index(one.status), _SEVERITIES.index(one.severity)),
+        (one for one in record.findings if one.severity != "advisory"),
+        key=lambda one: (
+            (
+                _STATUSES.index(one.status),
+                _SEVERITIES.index(one.severity),
+            )
+            if one.status in _STATUSES
+            else (len(_STATUSES), 0)
+        ),
     )
-    evidence = [one for finding in findings for one in finding.evidence]
-    unique = {one.key: one for one in reversed([*evidence, *record.measurements])}
-    ordered = dict.fromkeys(one.key for one in [*evidence, *record.measurements])
-    decided = [unique[key] for key in ordered if unique[key].value is not None]
-    return decided[:MAXIMUM_ROWS]
+    judged = [one for one in findings if one.status in _STATUSES]
+    evidence = [one for finding in judged for one in finding.evidence]
+    headline = [
+        one
+        for name in _HEADLINE
+        for one in record.measurements
+        if one.name == name and one.layer != "reference"
+    ]
+    first = _decided(evidence)[: MAXIMUM_ROWS // 2]
+    return _decided([*first, *headline, *record.measurements])[:MAXIMUM_ROWS]
+
+
+def _decided(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """Return those with a value, each once, in their order."""
+    unique = {one.key: one for one in measurements if one.value is not None}
+    return list(unique.values())
 
 
 def _verdict_lines(record: RunRecord, width: int, *, colour: bool) -> list[str]:

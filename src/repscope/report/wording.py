@@ -4,6 +4,7 @@ Numbers are rounded for reading. Words that come from labels, ids and file names
 everything that could steer a terminal, a page or a picture.
 """
 
+import datetime
 import re
 
 from repscope.records import Measurement
@@ -77,6 +78,42 @@ def rounded(value: float | int | None) -> str:
     return f"{value:.2e}"
 
 
+def fixed(value: float) -> str:
+    """Return a number with three significant digits, also where it is whole.
+
+    Example:
+        >>> [fixed(value) for value in (1.0, 25.0, 0.5, 0.0, 1234.0)]
+        ['1.00', '25.0', '0.500', '0.00', '1,234']
+    """
+    is_short = abs(value) < 100 and float(value).is_integer()
+    return f"{value + 0.0:#.3g}" if is_short else rounded(value)
+
+
+def capital(text: str) -> str:
+    """Return text that begins with a capital; a word such as kNN stays as it is.
+
+    Example:
+        >>> capital("dead features"), capital("kNN accuracy")
+        ('Dead features', 'kNN accuracy')
+    """
+    text = clean(text)
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
+
+
+def moment_text(moment: str) -> str:
+    """Return an ISO 8601 time to the minute; any other text as it is.
+
+    Example:
+        >>> moment_text("2026-11-21T04:09:06+00:00")
+        '2026-11-21 04:09 UTC'
+    """
+    try:
+        time = datetime.datetime.fromisoformat(moment)
+    except ValueError:
+        return clean(moment)
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".rstrip()
+
+
 def interval_text(interval: tuple[float, float] | None) -> str:
     """Return an interval in words, empty where there is none.
 
@@ -122,7 +159,7 @@ def better_text(measurement: Measurement) -> str:
 def note_text(measurement: Measurement) -> str:
     """Return why there is no value, or the details that qualify it."""
     details = "; ".join(
-        f"{name.replace('_', ' ')} {_detail_text(value)}"
+        f"{name.replace('_', ' ')}{':' * (name == 'interval')} {_detail_text(value)}"
         for name, value in measurement.details.items()
     )
     split = "" if measurement.split == "all" else f"{measurement.split} split"

@@ -107,18 +107,16 @@ def _as_vector(name: str, values: Any) -> np.ndarray:
             expected="one dimension",
             fix="pass several levels as a dictionary of name -> array",
         )
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
-    return array
+    is_bytes = array.dtype.kind == "S"
+    return np.char.decode(array, "utf-8", "replace") if is_bytes else array
 
 
 def _missing_rows(array: np.ndarray) -> Int[np.ndarray, " m"]:
     """Return the rows without a value: not finite, None, NaN, or pandas' NA."""
-    if array.dtype.kind == "f":
-        return np.flatnonzero(~np.isfinite(array))
-    if array.dtype.kind != "O":
-        return np.arange(0)
-    return np.flatnonzero([_is_missing(value) for value in array.tolist()])
+    if array.dtype.kind == "O":
+        return np.flatnonzero([_is_missing(value) for value in array.tolist()])
+    is_float = array.dtype.kind == "f"
+    return np.flatnonzero(~np.isfinite(array)) if is_float else np.arange(0)
 
 
 def _is_missing(value: Any) -> bool:
@@ -127,6 +125,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
+    array = array.astype(np.float64)
     is_whole = np.isfinite(array) & (array == np.round(array))
     bad = np.flatnonzero(~is_whole | (np.abs(array) >= 2.0**63))
     if len(bad):
@@ -300,27 +299,18 @@ class Representation:
             UsageError: where two arguments say the same or share a name.
         """
         if isinstance(features, Representation):
-            return _unchanged(
-                features,
-                labels=labels,
-                attributes=attributes,
-                ids=ids,
-                split=split,
-                test=test,
-            )
+            given = {"labels": labels, "attributes": attributes, "ids": ids}
+            _check_unchanged(given | {"split": split, "test": test})
+            return features
         if split is not None and test is not None:
-            raise UsageError(
-                "split and test both say which rows test", fix="give one of them"
-            )
+            raise UsageError("split and test both say which rows test", fix="give one")
         sources: tuple[Any, ...] = (as_source(features),)
         n = shape_of(sources[0])[0]
         named = named_levels(labels)
         shared = sorted(set(named) & set(attributes or {}))
         if shared:
-            raise UsageError(
-                f"{shared[0]!r} names a label level and an attribute",
-                fix="rename one of them",
-            )
+            what = f"{shared[0]!r} names a label level and an attribute"
+            raise UsageError(what, fix="rename one of them")
         if isinstance(test, tuple) and len(test) == 2:
             sources, named, split = _with_test(sources[0], named, test)
             n += shape_of(sources[1])[0]
@@ -353,15 +343,13 @@ class Representation:
         )
 
 
-def _unchanged(one: Representation, **given: Any) -> Representation:
-    """Return a representation as it is; labels and the like stand in it already."""
-    second = [name for name, value in given.items() if value is not None]
-    if second:
-        raise UsageError(
-            f"features are a representation already, which {second[0]} cannot change",
-            fix="give it to Representation.of instead",
-        )
-    return one
+def _check_unchanged(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"features are a representation already, which {name} cannot change",
+                fix="give it to Representation.of instead",
+            )
 
 
 def as_source(features: Any) -> Any:
