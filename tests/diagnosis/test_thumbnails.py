@@ -113,12 +113,12 @@ def test_a_folder_in_the_order_of_the_rows_counts_as_people_do(tmp_path):
 
 
 def test_names_that_several_files_share_are_no_ids(tmp_path):
-    # Row 1 is the second file, not the one file of two that is named 1.
-    names = ("cat/0", "cat/1", "dog/0", "dog/1", "dog/2")
-    folder = write(tmp_path, names)
-    colours, notices = shown(folder, rows=(0, 1, 2, 3, 4))
+    # Rows 0 to 2 could be named 0 to 2, but there are two files of each name.
+    write(tmp_path, ("cat/0", "cat/1", "cat/2", "dog/0", "dog/1"))
+    with pytest.raises(InputError, match="cannot be matched to rows"):
+        shown(tmp_path, rows_of(2), rows=(0, 1))
+    colours, _ = shown(tmp_path, rows=(0, 1, 2, 3, 4))
     assert colours == COLOURS.tolist()
-    assert notices == ()
 
 
 def test_other_files_in_a_folder_do_not_count(tmp_path):
@@ -179,7 +179,7 @@ def stored(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     folder = write(tmp_path / "images", "abcde")
     encoded = [(folder / f"{name}.png").read_bytes() for name in "abcde"]
-    encoded[2] = b"no picture"
+    encoded[1], encoded[2] = None, b"no picture"
     values = np.random.default_rng(0).random((N, 4)).tolist()
     table = pyarrow.table(
         {
@@ -196,16 +196,23 @@ def test_an_image_column_of_the_features_file(tmp_path):
     representation = Representation.of(stored(tmp_path))
     colours, notices = shown("img", representation, rows=(3, 0))
     assert (colours, notices) == (TWO, ())
-    found, notices = thumbnails("img", representation, (2,))
-    assert found == ()
+
+
+def test_rows_without_a_readable_image_become_notices(tmp_path):
+    representation = Representation.of(stored(tmp_path))
+    found, notices = thumbnails("img", representation, (3, 2, 1))
+    assert [one.row for one in found] == [3]
     assert notices[0].startswith("no thumbnail of row 2: rows.parquet, row 2: no read")
+    assert notices[1] == (
+        "no thumbnail of row 1: rows.parquet: row 1 of `img` holds no image"
+    )
 
 
 def test_a_column_that_is_not_there_is_refused(tmp_path):
     representation = Representation.of(stored(tmp_path))
-    with pytest.raises(InputError, match="no folder and no column 'image'") as refused:
+    with pytest.raises(InputError, match="no column `image`") as refused:
         shown("image", representation)
-    assert "did you mean img?" in str(refused.value)
+    assert "did you mean" in str(refused.value)
 
 
 def test_a_name_without_a_file_is_refused():

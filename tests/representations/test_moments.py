@@ -178,6 +178,27 @@ def test_offset_of_a_million_deviations_costs_no_precision_in_float64(ratio):
     np.testing.assert_allclose(moments.covariance(), exact, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("row", [0, 250, 499])
+@pytest.mark.parametrize("size", [1e4, 1e8, 1e12])
+def test_an_outlying_row_blurs_no_more_than_its_own_variance(size, row):
+    rows = rows_of(500, 5)
+    rows[row, 2] = size
+    moments = moments_of(rows)
+    exact = np.array(scatter(rows.tolist()))
+    deviations = np.sqrt(np.diag(exact))
+    scaled = (moments.scatter - exact) / np.outer(deviations, deviations)
+    assert np.abs(scaled).max() < 1e-13
+
+
+def test_an_outlying_dimension_leaves_the_others():
+    rows = rows_of(500, 5)
+    others = np.delete(np.arange(5), 3)
+    before = moments_of(rows).scatter[np.ix_(others, others)]
+    rows[:, 3] = 1e4 * (rows[:, 3] + 7)
+    after = moments_of(rows).scatter[np.ix_(others, others)]
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-12 * before.max())
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, -7e20, 3e-21])
 @pytest.mark.parametrize("n", [1, 7, 1000, 3333])
 def test_constant_features_have_no_variance_at_all(constant, n):
@@ -199,9 +220,7 @@ def test_one_constant_feature_does_not_leak_into_others():
     np.testing.assert_allclose(moments.spectrum().values[:2], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("n", "d"), [(2, 512), (3, 900), (10, 300), (30, 30), (40, 8)]
-)
+@pytest.mark.parametrize(("n", "d"), [(2, 512), (3, 900), (10, 300), (30, 30), (40, 8)])
 def test_spectrum_has_at_most_n_minus_one_eigenvalues(n, d):
     moments = moments_of(rows_of(n, d, offset=5.0))
     assert (moments.spectrum().values > 0).sum() == min(n - 1, d)

@@ -19,8 +19,9 @@ from repscope._arrays import (
 )
 from repscope._checking import InputError, NonFiniteFeatureError
 from repscope.metrics.intervals import block_of_rows, n_blocks
-from repscope.metrics.samples import default_eta, sample_scores, soft_sparsity
+from repscope.metrics.samples import sample_scores
 from repscope.metrics.sharing import argmax_shares
+from repscope.metrics.sparsity import default_eta, soft_sparsity
 from repscope.representations.moments import ClassMoments, Moments
 from repscope.representations.representation import Level, Representation
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._arrays import host
-from repscope._checking import InputError, did_you_mean
+from repscope._checking import InputError
 from repscope._images import as_rgb8, decode, thumbnail
 from repscope.records import Thumbnail
 from repscope.representations.representation import Representation
@@ -104,10 +104,9 @@ def _folder_reader(folder: Path, representation: Representation) -> PixelsOf:
         raise InputError(
             f"{folder}: no images", expected=", ".join(sorted(SUFFIXES)) + " files"
         )
-    named = {path.name: path for path in files} | {path.stem: path for path in files}
-    named |= {path.relative_to(folder).as_posix(): path for path in files}
+    named = _by_name(folder, files)
     by_row = dict(zip(representation.rows.tolist(), representation.ids, strict=True))
-    if all(str(one) in named for one in representation.ids[:100].tolist()):
+    if all(str(one) in named for one in representation.ids.tolist()):
         return lambda row: _decode_file(_named(named, str(by_row[row])))
     n = int(representation.rows[-1]) + 1
     if len(files) != n:
@@ -118,6 +117,18 @@ def _folder_reader(folder: Path, representation: Representation) -> PixelsOf:
             fix="pass ids that are the images' file names",
         )
     return lambda row: _decode_file(files[row])
+
+
+def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+    """Return files by path, name and stem; what several share names none of them."""
+    named: dict[str, Path] = {}
+    shared = set()
+    for path in files:
+        for name in {path.relative_to(folder).as_posix(), path.name, path.stem}:
+            if name in named:
+                shared.add(name)
+            named[name] = path
+    return {name: path for name, path in named.items() if name not in shared}
 
 
 def _named(named: dict[str, Path], name: str) -> Path:
@@ -142,17 +153,17 @@ def _column_reader(
             fix="pass a folder of images, an array of pixels or a list of paths",
         )
     store = stores[0]
-    if name not in store.column_names:
-        raise InputError(
-            f"images: no folder and no column {name!r}",
-            fix=did_you_mean(name, store.column_names),
-        )
+    store.images(name, [])  # refuses a column that is not there
     within = [row for row in rows if row < store.n]
-    encoded = dict(zip(within, store.images(name, within), strict=True))
+    try:
+        encoded = dict(zip(within, store.images(name, within), strict=True))
+    except InputError:
+        encoded = {}  # one row without an image must not hide the others
 
     def pixels_of(row: int) -> Shaped[np.ndarray, "h w 3"]:
-        if row not in encoded:
+        if row >= store.n:
             raise InputError(f"row {row} has no image")
-        return decode(encoded[row], f"{store.name}, row {row}")
+        data = encoded[row] if encoded else store.images(name, [row])[0]
+        return decode(data, f"{store.name}, row {row}")
 
     return pixels_of

@@ -4,7 +4,7 @@ Blocks are small enough for a processor's cache; each sum is taken once, when a 
 asks for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -149,3 +149,13 @@ def _raise_nonfinite(matrix: Array) -> None:
     xp = namespace(matrix)
     bad = np.flatnonzero(~host(xp.all(xp.isfinite(matrix), axis=1)))
     raise NonFiniteFeatureError("features", len(bad), int(bad[0]))
+
+
+def per_row(features: Rows, function: Callable[[RowBlock], Scores]) -> Scores:
+    """Return one score per row, block by block.
+
+    Raises:
+        InputError: with fewer than 2 features, or a value that is not finite.
+    """
+    parts = [function(block) for block in row_sums(features)]
+    return namespace(*parts).concat(parts)

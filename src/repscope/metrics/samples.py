@@ -7,27 +7,27 @@ of any length is scored block by block.
 
 from collections.abc import Callable, Mapping
 
-import array_api_compat
 import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float
 
-from repscope._arrays import Array, Scores, as_double, as_matrix, host, namespace
-from repscope._checking import Undecidable, UsageError
+from repscope._arrays import Array, Scores, as_double, as_matrix, namespace
+from repscope._checking import Undecidable
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.metrics.metric import Estimate, metric
-from repscope.metrics.row_sums import LEAST_L1, RowBlock, Rows, row_sums
+from repscope.metrics.row_sums import LEAST_L1, RowBlock, Rows, per_row, row_sums
+from repscope.metrics.sparsity import (
+    block_gini,
+    block_hoyer,
+    block_soft_sparsity,
+    gini,
+    hoyer,
+    soft_sparsity,
+)
 
-# A feature under this share of the median row maximum counts as inactive.
-RELATIVE_ETA = 0.05
 DISCRIMINATIVE_DEVIATIONS = 4.0
 
 _SOURCE = "Kalibhat et al. 2022, Section 4"
-
-
-def _score(features: Rows, function: Callable[[RowBlock], Scores]) -> Scores:
-    parts = [function(block) for block in row_sums(features)]
-    return namespace(*parts).concat(parts)
 
 
 @metric(
@@ -60,7 +60,7 @@ def feature_mean(features: Rows) -> Scores:
         >>> feature_mean(np.array([[0.0, 1.0, 2.0]])).tolist()
         [1.0]
     """
-    return _score(features, _feature_mean)
+    return per_row(features, _feature_mean)
 
 
 @metric(
@@ -92,68 +92,7 @@ def feature_std(features: Rows) -> Scores:
         >>> feature_std(np.array([[1.0, 3.0]])).tolist()
         [1.0]
     """
-    return _score(features, _feature_std)
-
-
-def default_eta(maxima: Float[Array, " n"]) -> float:
-    """Return the size under which a feature counts as inactive.
-
-    eta = 0.05 * median_i max_k h_ik, and 0 where that is negative
-
-    Args:
-        maxima: the greatest feature of each row, "maximum" of `sample_scores`.
-
-    Returns:
-        At least 0, in the unit of the features.
-
-    Source: ours; Kalibhat et al. 2022 require 0 < eta << 1 and publish no value.
-
-    Example:
-        >>> default_eta(np.array([1.0, 2.0, 9.0]))
-        0.1
-    """
-    return max(0.0, RELATIVE_ETA * float(np.median(host(maxima))))
-
-
-@metric(
-    title="soft sparsity",
-    formula="share of k with |h_ik| < η, η = .05 · median_i max_k h_ik",
-    needs="rows",
-    range="[0, 1]",
-    bounds=(0.0, 1.0),
-    direction="higher",
-    cost="O(n d)",
-    source=_SOURCE,
-    misleads="average pooling removes the exact zeros of ReLU maps, so the value rests "
-    "on η; compare at one η only",
-)
-def soft_sparsity(features: Rows, *, eta: float, literal: bool = False) -> Scores:
-    """Return the share of inactive features of each row, 1/d #{k : |h_ik| < eta}.
-
-    Args:
-        features: finite, d at least 2.
-        eta: at least 0, in the unit of the features, such as `default_eta`; 0 counts
-            exact zeros.
-        literal: compare h_ik instead of |h_ik|, as the source prints it.
-
-    Returns:
-        From 0 to 1, higher is better (sparser).
-
-    Raises:
-        UsageError: for a negative eta.
-        InputError: with fewer than 2 features, or a value that is not finite.
-
-    Source: Kalibhat et al. 2022, Section 4. Differs from the source in the absolute
-    value, without which every negative feature counts as inactive; the two agree for
-    non-negative features.
-
-    Example:
-        >>> soft_sparsity(np.array([[0.0, -2.0, 0.1, 3.0]]), eta=0.5).tolist()
-        [0.5]
-    """
-    if not eta >= 0:
-        raise UsageError("eta: a size is needed", found=f"{eta}", expected="eta >= 0")
-    return _score(features, lambda block: _soft_sparsity(block, eta, literal))
+    return per_row(features, _feature_std)
 
 
 @metric(
@@ -186,7 +125,7 @@ def l1_norm(features: Rows) -> Scores:
         >>> l1_norm(np.array([[1.0, -2.0]])).tolist()
         [3.0]
     """
-    return _score(features, _l1_norm)
+    return per_row(features, _l1_norm)
 
 
 @metric(
@@ -222,7 +161,7 @@ def z_max(features: Rows) -> Scores:
         >>> z_max(np.array([[0.0, 0.0, 0.0, 1.0]])).round(4).tolist()
         [1.7321]
     """
-    return _score(features, _z_max)
+    return per_row(features, _z_max)
 
 
 @metric(
@@ -256,7 +195,7 @@ def q_score(features: Rows) -> Scores:
         >>> q_score(np.array([[1.0, 1.0, 1.0, 0.0]])).round(5).tolist()
         [0.19245]
     """
-    return _score(features, _q_score)
+    return per_row(features, _q_score)
 
 
 @metric(
@@ -289,78 +228,7 @@ def q_score_normalized(features: Rows) -> Scores:
         >>> q_score_normalized(np.array([[0.0, 0.0, 0.0, 7.0]])).round(4).tolist()
         [1.7321]
     """
-    return _score(features, _q_score_normalized)
-
-
-@metric(
-    title="Gini index of a row",
-    formula="Σ_k (2 k - d - 1) a_k / (d Σ_k a_k), a the ascending |h_i|",
-    needs="rows",
-    range="[0, 1 - 1/d]",
-    bounds=(0.0, 1.0),
-    direction="higher",
-    cost="O(n d log d)",
-    source="Hurley, Rickard 2009, Table I",
-    misleads="Gaussian features without any meaning score about .41",
-)
-def gini(features: Rows) -> Scores:
-    """Return the Gini index of the absolute features of each row.
-
-    sum_k (2 k - d - 1) a_k / (d sum_k a_k), a the ascending |h_i|, k from 1
-
-    Args:
-        features: finite, d at least 2.
-
-    Returns:
-        From 0 (all of one size) to 1 - 1/d (one active), higher is sparser; 0 for zero
-        rows.
-
-    Raises:
-        InputError: with fewer than 2 features, or a value that is not finite.
-
-    Source: Hurley, Rickard 2009, "Comparing Measures of Sparsity", Table I. As in the
-    source, whose sum is written differently.
-
-    Example:
-        >>> gini(np.array([[0.0, 0.0, 0.0, 5.0]])).tolist()
-        [0.75]
-    """
-    return _score(features, _gini)
-
-
-@metric(
-    title="Hoyer sparsity of a row",
-    formula="(sqrt(d) - |h_i|_1 / |h_i|_2) / (sqrt(d) - 1)",
-    needs="rows",
-    range="[0, 1]",
-    bounds=(0.0, 1.0),
-    direction="higher",
-    cost="O(n d)",
-    source="Hoyer 2004, Section 3.1",
-    misleads="Gaussian features without any meaning score about .2",
-)
-def hoyer(features: Rows) -> Scores:
-    """Return Hoyer's sparsity of each row.
-
-    (sqrt(d) - |h_i|_1 / |h_i|_2) / (sqrt(d) - 1)
-
-    Args:
-        features: finite, d at least 2.
-
-    Returns:
-        From 0 (all of one size) to 1 (one active), higher is sparser; 0 for zero rows.
-
-    Raises:
-        InputError: with fewer than 2 features, or a value that is not finite.
-
-    Source: Hoyer 2004, "Non-negative Matrix Factorization with Sparseness Constraints",
-    Section 3.1. As in the source.
-
-    Example:
-        >>> hoyer(np.array([[0.0, 0.0, 5.0], [2.0, 2.0, 2.0]])).round(9).tolist()
-        [1.0, 0.0]
-    """
-    return _score(features, _hoyer)
+    return per_row(features, _q_score_normalized)
 
 
 def discriminative_set(
@@ -423,13 +291,6 @@ def _feature_std(block: RowBlock) -> Scores:
     return block.deviation * block.scale
 
 
-def _soft_sparsity(block: RowBlock, eta: float, literal: bool = False) -> Scores:
-    xp = block.xp
-    sizes = block.raw if literal else xp.abs(block.raw)
-    inactive = sizes < eta if eta > 0 else sizes <= 0
-    return xp.mean(as_double(inactive), axis=1)
-
-
 def _l1_norm(block: RowBlock) -> Scores:
     return block.l1 * block.scale
 
@@ -446,23 +307,6 @@ def _q_score_normalized(block: RowBlock) -> Scores:
     return block.per_l1(block.z_max * block.l2)
 
 
-def _gini(block: RowBlock) -> Scores:
-    xp, d = block.xp, block.d
-    ascending = xp.sort(block.magnitudes, axis=1)
-    device = array_api_compat.device(ascending)
-    ranks = xp.arange(1, d + 1, dtype=ascending.dtype, device=device)
-    index = block.per_l1(ascending @ ((2 * ranks - d - 1) / d))
-    return xp.clip(index, 0.0, 1 - 1 / d)
-
-
-def _hoyer(block: RowBlock) -> Scores:
-    xp, root = block.xp, block.d**0.5
-    zero = block.l2 == 0
-    ratio = block.l1 / xp.where(zero, xp.ones_like(block.l2), block.l2)
-    index = xp.clip((root - ratio) / (root - 1), 0.0, 1.0)
-    return xp.where(zero, xp.zeros_like(index), index)
-
-
 def _maximum(block: RowBlock) -> Scores:
     return block.maximum * block.scale
 
@@ -475,8 +319,8 @@ _BLOCK_SCORES: Mapping[str, Callable[[RowBlock], Scores]] = {
     "z_max": _z_max,
     "q_score": _q_score,
     "q_score_normalized": _q_score_normalized,
-    "gini": _gini,
-    "hoyer": _hoyer,
+    "gini": block_gini,
+    "hoyer": block_hoyer,
 }
 
 SCORE_FUNCTIONS: tuple[Callable[..., Scores], ...] = (
@@ -516,7 +360,7 @@ def sample_scores(features: Rows, *, eta: float | None = None) -> dict[str, Scor
     """
     functions = dict(_BLOCK_SCORES)
     if eta is not None:
-        functions["soft_sparsity"] = lambda block: _soft_sparsity(block, eta)
+        functions["soft_sparsity"] = lambda block: block_soft_sparsity(block, eta)
     parts: dict[str, list[Scores]] = {name: [] for name in functions}
     for block in row_sums(features):
         for name, function in functions.items():
@@ -539,49 +383,3 @@ def mean_score(scores: Float[np.ndarray, " n"]) -> Estimate:
     error = float(scores.std(ddof=1)) / len(scores) ** 0.5
     half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
     return Estimate(mean, (mean - half, mean + half), {"interval": "normal"})
-
-
-def argmax_shares(features: Rows) -> Float[Array, " d"]:
-    """Return in how many rows each feature is the greatest; ties count in equal parts.
-
-    A row's parts sum to 1; counts of blocks add up to those of the whole.
-
-    Args:
-        features: finite, d at least 2.
-
-    Raises:
-        InputError: with fewer than 2 features, or a value that is not finite.
-
-    Source: Kalibhat et al. 2022, Appendix A.1. Differs from the source, which shows
-    heatmaps, in counting.
-
-    Example:
-        >>> argmax_shares(np.array([[1.0, 3.0], [2.0, 2.0]])).tolist()
-        [0.5, 1.5]
-    """
-    return sum(_argmax_shares(block) for block in row_sums(features))
-
-
-def _argmax_shares(block: RowBlock) -> Float[Array, " d"]:
-    greatest = as_double(block.values == block.maximum[:, None])
-    return (1 / block.xp.sum(greatest, axis=1)) @ greatest
-
-
-def column_l1(features: Rows) -> Float[Array, " d"]:
-    """Return the L1 norm of each feature over the rows, sum_i |h_ik|.
-
-    Sums of blocks add up to that of the whole.
-
-    Args:
-        features: finite, d at least 2.
-
-    Raises:
-        InputError: with fewer than 2 features, or a value that is not finite.
-
-    Source: Kalibhat et al. 2022, Eq. 4. As in the source.
-
-    Example:
-        >>> column_l1(np.array([[1.0, 0.0], [-1.0, 2.0]])).tolist()
-        [2.0, 2.0]
-    """
-    return sum(block.xp.sum(abs(block.raw), axis=0) for block in row_sums(features))

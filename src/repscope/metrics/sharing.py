@@ -6,7 +6,7 @@ from jaxtyping import Float
 from repscope._arrays import Array, as_double
 from repscope._checking import Undecidable
 from repscope.metrics.metric import Estimate, metric
-from repscope.metrics.row_statistics import Rows, statistics_of
+from repscope.metrics.row_sums import RowBlock, Rows, row_sums
 
 # A score this many robust deviations below the median stands apart from the bulk.
 LOW_SCORE_DEVIATIONS = 5.0
@@ -17,7 +17,7 @@ _NORMAL_CONSISTENCY = 1.4826
 def argmax_shares(features: Rows) -> Float[Array, " d"]:
     """Return in how many rows each feature is the greatest; ties count in equal parts.
 
-    A row's parts sum to 1, so that counts of blocks add up to those of the whole.
+    A row's parts sum to 1; counts of blocks add up to those of the whole.
 
     Args:
         features: finite, d at least 2.
@@ -32,13 +32,12 @@ def argmax_shares(features: Rows) -> Float[Array, " d"]:
         >>> argmax_shares(np.array([[1.0, 3.0], [2.0, 2.0]])).tolist()
         [0.5, 1.5]
     """
-    total: Array = 0.0
-    for block in statistics_of(features):
-        xp = block.xp
-        is_greatest = block.raw == xp.max(block.raw, axis=1, keepdims=True)
-        greatest = as_double(is_greatest)
-        total = total + (1 / xp.sum(greatest, axis=1)) @ greatest
-    return total
+    return sum(_argmax_shares(block) for block in row_sums(features))
+
+
+def _argmax_shares(block: RowBlock) -> Float[Array, " d"]:
+    greatest = as_double(block.values == block.maximum[:, None])
+    return (1 / block.xp.sum(greatest, axis=1)) @ greatest
 
 
 @metric(
