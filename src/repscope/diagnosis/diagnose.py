@@ -13,27 +13,25 @@ from jaxtyping import Bool, Float, Int, Shaped
 from repscope import _environment
 from repscope._arrays import fingerprint, hash_ids
 from repscope._checking import InputError
-from repscope.diagnosis import label_free, pictures, supervised
+from repscope.diagnosis import failure_pictures, label_free, pictures, supervised
 from repscope.diagnosis.check import Evidence
 from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.supervised import ProbeRows
 from repscope.diagnosis.survey import Survey, survey
 from repscope.diagnosis.thumbnails import thumbnails
+from repscope.diagnosis.verdict import next_commands, verdict_of
 from repscope.explanation.projections import Projection, principal_map
-from repscope.metrics import failure, hierarchy, hygiene
+from repscope.metrics import hierarchy, hygiene
 from repscope.metrics.catalogue import METRICS
 from repscope.metrics.metric import metric_of
 from repscope.records import (
     Curve,
-    Finding,
     Measurement,
     Provenance,
     RunRecord,
     Samples,
-    Status,
     Table,
     Thumbnail,
-    Verdict,
 )
 from repscope.report.report import Report
 from repscope.representations.representation import Level, Representation
@@ -221,8 +219,8 @@ class _Run:
         )
         self.measurements += taken
         if predictions:
-            self.tables.append(failure.prediction_table(predictions))
-            self.curves += failure.prediction_curves(predictions)
+            self.tables.append(failure_pictures.prediction_table(predictions))
+            self.curves += failure_pictures.prediction_curves(predictions)
         labels = level.codes[self.rows.rows[self.rows.is_test]]
         answers = {
             probe: result.predictions
@@ -439,34 +437,3 @@ def _aligned_reference(
 def _glossary(measurements: Sequence[Measurement]) -> tuple:
     used = {one.formula for one in measurements}
     return tuple(entry.glossary for entry in METRICS if entry.name in used)
-
-
-def verdict_of(findings: Sequence[Finding]) -> Verdict:
-    """Return the run in one word: the worst failure found; advisories do not count."""
-    counted = [f for f in findings if f.severity != "advisory"]
-    found = [f for f in counted if f.status is Status.FOUND]
-    open_ones = [f for f in counted if f.status is Status.UNDECIDED]
-    decided = [f for f in counted if f.status in (Status.FOUND, Status.ABSENT)]
-    rest = f"; {len(open_ones)} of {len(counted)} checks undecided" if open_ones else ""
-    names = ", ".join(f"{f.code} {f.title}" for f in found)
-    if any(f.code in ("RS101", "RS102") for f in found):
-        return Verdict(word="COLLAPSED", sentence=f"found: {names}{rest}.")
-    if found:
-        return Verdict(word="WARN", sentence=f"found: {names}{rest}.")
-    if not decided:
-        return Verdict(word="UNDECIDED", sentence=f"nothing could be decided{rest}.")
-    said = f"no failure found in {len(decided)} checks"
-    return Verdict(word="HEALTHY", sentence=f"{said}{rest}.")
-
-
-def next_commands(
-    name: str, findings: Sequence[Finding], evidence: Evidence
-) -> tuple[str, ...]:
-    """Return at most two commands that would tell more."""
-    commands = []
-    if not evidence.levels:
-        commands.append(f"repscope diagnose {name} --labels LABELS")
-    elif not evidence.has_reference:
-        commands.append(f"repscope diagnose {name} --labels ... --reference PIXELS")
-    commands.append("repscope compare BASELINE OUT")
-    return tuple(commands[:2])

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from repscope._checking import Undecidable
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.metrics.metric import Estimate, metric
-from repscope.records import Curve, Detail, Scalar, Series, Table
+from repscope.records import Detail
 
 BOOTSTRAP_DRAWS = 1000
 # Values of one block of the bootstrap.
@@ -396,103 +396,34 @@ def predict_failure(
     )
 
 
-def prediction_table(predictions: Mapping[str, FailurePrediction]) -> Table:
-    """Return one row per score: AUROC and average precisions with their base rates."""
-    rows: list[tuple[Scalar, ...]] = []
-    for name, one in predictions.items():
-        low, high = one.area.interval or (None, None)
-        rows.append(
-            (
-                name,
-                "high" if one.sign > 0 else "low",
-                one.area.value,
-                low,
-                high,
-                _number(one.area, "oriented"),
-                one.correct.value,
-                _number(one.correct, "base_rate"),
-                _number(one.correct, "lift"),
-                one.error.value,
-                _number(one.error, "base_rate"),
-                _number(one.error, "lift"),
-            )
-        )
-    return Table(
-        name="failure_prediction",
-        title="What predicts the probe's errors",
-        columns=(
-            "score",
-            "declared good",
-            "AUROC",
-            "from",
-            "to",
-            "oriented",
-            "AP right",
-            "accuracy",
-            "lift",
-            "AP errors",
-            "error rate",
-            "lift of errors",
-        ),
-        rows=tuple(rows),
-        how_to_read="AUROC .5 is guessing; below it the score points the other way, "
-        "which "
-        "the oriented column folds back. AP is average precision: read it as the lift "
-        "above its base rate.",
-    )
+def roc_points(scores: Scores, positive: Right) -> tuple[np.ndarray, np.ndarray]:
+    """Return false-positive and true-positive rates, from (0, 0) to (1, 1), thinned.
+
+    Args:
+        scores: high for positives.
+        positive: which rows are positive; some and not all.
+    """
+    positives, negatives = _cumulative(_Ordered.of(scores, positive), None)
+    kept = _thinned(positives.shape[1])
+    x, y = negatives[0] / negatives[0, -1], positives[0] / positives[0, -1]
+    return np.append(0, x[kept]), np.append(0, y[kept])
 
 
-def _number(estimate: Estimate, key: str) -> float:
-    return float(str(estimate.details[key]))
+def precision_recall_points(
+    scores: Scores, positive: Right
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall and precision at each threshold, thinned.
+
+    Args:
+        scores: high for positives.
+        positive: which rows are positive; at least one.
+    """
+    positives, negatives = _cumulative(_Ordered.of(scores, positive), None)
+    kept = _thinned(positives.shape[1])
+    recall = positives[0] / positives[0, -1]
+    precision = positives[0] / (positives[0] + negatives[0])
+    return recall[kept], precision[kept]
 
 
 def _thinned(points: int) -> np.ndarray:
     return np.unique(np.linspace(0, points - 1, min(points, CURVE_POINTS)).astype(int))
-
-
-def prediction_curves(predictions: Mapping[str, FailurePrediction]) -> list[Curve]:
-    """Return the ROC curves for right answers and the precision-recall of errors."""
-    roc, recall_precision = [], []
-    for name, one in predictions.items():
-        positives, negatives = _cumulative(_Ordered.of(one.scores, one.right), None)
-        kept = _thinned(positives.shape[1])
-        x = np.append(0, (negatives[0] / negatives[0, -1])[kept])
-        y = np.append(0, (positives[0] / positives[0, -1])[kept])
-        label = f"{name} ({one.area.value:.2f})"
-        roc.append(Series(label=label, x=tuple(x.tolist()), y=tuple(y.tolist())))
-        errors, fine = _cumulative(_Ordered.of(-one.scores, ~one.right), None)
-        kept = _thinned(errors.shape[1])
-        recall = (errors[0] / errors[0, -1])[kept]
-        precision = (errors[0] / (errors[0] + fine[0]))[kept]
-        recall_precision.append(
-            Series(
-                label=f"{name} ({one.error.value:.2f})",
-                x=tuple(recall.tolist()),
-                y=tuple(precision.tolist()),
-            )
-        )
-    base = float((~next(iter(predictions.values())).right).mean())
-    chance = Series(label="guessing", x=(0.0, 1.0), y=(0.0, 1.0), style="dashed")
-    level = Series(label="error rate", x=(0.0, 1.0), y=(base, base), style="dashed")
-    return [
-        Curve(
-            name="roc",
-            title="Right answers by score",
-            x_label="share of wrong rows above the threshold",
-            y_label="share of right rows above",
-            series=(*roc, chance),
-            how_to_read="In brackets the AUROC for the declared sign; a curve below "
-            "the "
-            "diagonal points the other way.",
-        ),
-        Curve(
-            name="precision_recall",
-            title="Errors by score",
-            x_label="share of errors found",
-            y_label="share of errors among those picked",
-            series=(*recall_precision, level),
-            how_to_read="Rows are picked from the lowest score up; the dashed line is "
-            "what "
-            "picking blindly gives.",
-        ),
-    ]

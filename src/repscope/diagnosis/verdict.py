@@ -1,0 +1,37 @@
+"""The run in one word, and what to do next."""
+
+from collections.abc import Sequence
+
+from repscope.diagnosis.check import Evidence
+from repscope.records import Finding, Status, Verdict
+
+
+def verdict_of(findings: Sequence[Finding]) -> Verdict:
+    """Return the run in one word: the worst failure found; advisories do not count."""
+    counted = [f for f in findings if f.severity != "advisory"]
+    found = [f for f in counted if f.status is Status.FOUND]
+    open_ones = [f for f in counted if f.status is Status.UNDECIDED]
+    decided = [f for f in counted if f.status in (Status.FOUND, Status.ABSENT)]
+    rest = f"; {len(open_ones)} of {len(counted)} checks undecided" if open_ones else ""
+    names = ", ".join(f"{f.code} {f.title}" for f in found)
+    if any(f.code in ("RS101", "RS102") for f in found):
+        return Verdict(word="COLLAPSED", sentence=f"found: {names}{rest}.")
+    if found:
+        return Verdict(word="WARN", sentence=f"found: {names}{rest}.")
+    if not decided:
+        return Verdict(word="UNDECIDED", sentence=f"nothing could be decided{rest}.")
+    said = f"no failure found in {len(decided)} checks"
+    return Verdict(word="HEALTHY", sentence=f"{said}{rest}.")
+
+
+def next_commands(
+    name: str, findings: Sequence[Finding], evidence: Evidence
+) -> tuple[str, ...]:
+    """Return at most two commands that would tell more."""
+    commands = []
+    if not evidence.levels:
+        commands.append(f"repscope diagnose {name} --labels LABELS")
+    elif not evidence.has_reference:
+        commands.append(f"repscope diagnose {name} --labels ... --reference PIXELS")
+    commands.append("repscope compare BASELINE OUT")
+    return tuple(commands[:2])
