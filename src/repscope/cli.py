@@ -372,7 +372,8 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return _MEMORY.format(str(error) or "no more to be had"), EXIT_ENVIRONMENT
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename}", EXIT_ENVIRONMENT
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or error}{place}", EXIT_ENVIRONMENT
     return _BUG.format(type(error).__name__, error), EXIT_BUG
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Float, Shaped
 
 from repscope import _environment
@@ -301,7 +301,7 @@ def _paired_jackknife(one: Measurement, other: Measurement) -> tuple[float, floa
     replicates = np.array(other.replicates) - np.array(one.replicates)
     k = len(replicates)
     variance = (k - 1) / k * ((replicates - replicates.mean()) ** 2).sum()
-    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, k - 1) * np.sqrt(variance))
+    half = float(scipy.special.stdtrit(k - 1, (1 + CONFIDENCE) / 2) * np.sqrt(variance))
     return difference - half, difference + half
 
 

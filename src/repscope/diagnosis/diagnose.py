@@ -1,5 +1,6 @@
 """The verb diagnose: from features to findings to a report."""
 
+import dataclasses
 import datetime
 import logging
 import time
@@ -96,13 +97,14 @@ def diagnose(
         split=split,
         test=test,
     )
+    other = None if reference is None else _aligned_reference(reference, given)
     _log.info("reading %s: %d rows of %d features", given.name, given.n, given.d)
     run = _Run(survey(given, drop_nonfinite=drop_nonfinite), seed)
     run.measure_label_free(views)
     if run.levels or run.survey.representation.attributes:
         run.measure_supervised()
-    if reference is not None:
-        run.measure_reference(reference, given.n)
+    if other is not None:
+        run.measure_reference(other)
     return run.report(images, time.perf_counter() - started)
 
 
@@ -212,7 +214,7 @@ class _Run:
     def _measure_failure(self, level: Level) -> None:
         assert self.rows is not None
         correct = self.correct.get(f"correct:{level.name}:linear")
-        if correct is None:
+        if correct is None or "q_score" not in self.survey.scores:
             return
         taken, predictions = supervised.failure_measurements(
             level, self.survey, correct, seed=self.seed
@@ -234,10 +236,15 @@ class _Run:
         ]
         self.curves.append(pictures.class_curve(table))
 
-    def measure_reference(self, reference: Any, n_given: int) -> None:
+    def measure_reference(self, given: Representation) -> None:
         _log.info("measuring the reference")
         kept = self.representation
-        other = _aligned_reference(reference, kept, n_given)
+        # Its rows are those that the features kept, with their labels.
+        other = dataclasses.replace(
+            given.subset(kept.rows) if kept.n < given.n else given,
+            ids=kept.ids,
+            levels=kept.levels,
+        )
         surveyed = survey(other)
         self.has_reference = True
         spectral, _ = label_free.spectral_measurements(
@@ -323,7 +330,8 @@ class _Run:
         return Report(record, samples)
 
     def _lowest(self) -> Int[np.ndarray, " m"]:
-        return np.argsort(self.survey.scores["q_score"], kind="stable")[:LISTED_ROWS]
+        scores = self.survey.scores.get("q_score", np.zeros(self.representation.n))
+        return np.argsort(scores, kind="stable")[:LISTED_ROWS]
 
     def _evidence(self, lowest: Int[np.ndarray, " m"]) -> Evidence:
         kept = self.representation
@@ -363,14 +371,15 @@ class _Run:
         self, samples: Samples, lowest: Int[np.ndarray, " m"], projection: Projection
     ) -> None:
         finest = self.levels[0].name if self.levels else ""
-        self.curves.append(
-            pictures.histogram_curve(
-                "score_q_score",
-                "Q-Score",
-                self.survey.scores["q_score"],
-                self.correct.get(f"correct:{finest}:linear"),
+        if "q_score" in samples.columns:
+            self.curves.append(
+                pictures.histogram_curve(
+                    "score_q_score",
+                    "Q-Score",
+                    samples.columns["q_score"],
+                    self.correct.get(f"correct:{finest}:linear"),
+                )
             )
-        )
         shown = ["row", "id", f"label:{finest}", f"predicted:{finest}"]
         shown += ["q_score", "z_max", "l1_norm"]
         self.tables.append(
@@ -412,26 +421,16 @@ class _Run:
         )
 
 
-def _aligned_reference(
-    reference: Any, kept: Representation, n_given: int
-) -> Representation:
-    """Return the reference's rows that the features kept, with the same labels."""
+def _aligned_reference(reference: Any, given: Representation) -> Representation:
+    """Return the reference, which must have one row for each row of the features."""
     other = Representation.of(reference)
-    if other.n != n_given:
+    if other.n != given.n:
         raise InputError(
             "reference: features of the same images are needed",
             found=f"{other.n:,} rows",
-            expected=f"{n_given:,}, row for row those of the features",
+            expected=f"{given.n:,}, row for row those of the features",
         )
-    aligned = other.subset(kept.rows) if kept.n < n_given else other
-    return Representation(
-        sources=aligned.sources,
-        name=f"reference {other.name}",
-        ids=kept.ids,
-        levels=kept.levels,
-        kept=aligned.kept,
-        layer="reference",
-    )
+    return dataclasses.replace(other, name=f"reference {other.name}", layer="reference")
 
 
 def _glossary(measurements: Sequence[Measurement]) -> tuple:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import threadpoolctl
 from jaxtyping import Bool, Float
 
 from repscope._arrays import Array, Spectrum
 from repscope._checking import Undecidable
+from repscope._environment import usable_cores
 from repscope.diagnosis.survey import Survey
 from repscope.metrics import (
     augmented,
@@ -48,6 +51,25 @@ def _state(moments: Moments, *, uncentred: bool) -> SpectrumState:
         squared_mean=float(moments.mean @ moments.mean),
         n=moments.n,
     )
+
+
+def _states_without(
+    moments: Moments, blocks: Sequence[Moments], *, uncentred: bool
+) -> list[SpectrumState]:
+    """Return the state without each block, the blocks spread over the cores.
+
+    One decomposition per core: a decomposition that shares two cores gains little when
+    they are free, and is several times slower when they are not.
+    """
+
+    def without(block: Moments) -> SpectrumState:
+        return _state(moments.without(block), uncentred=uncentred)
+
+    with (
+        threadpoolctl.threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+        return list(pool.map(without, blocks))
 
 
 def _rankme(state: SpectrumState) -> float:
@@ -96,7 +118,7 @@ def spectral_measurements(
     n, d = survey.moments.n, survey.moments.d
     uncentred = d <= RANKME_INTERVAL_MAXIMUM_D
     blocks = survey.blocks if intervals else ()
-    without = [_state(survey.moments.without(b), uncentred=uncentred) for b in blocks]
+    without = _states_without(survey.moments, blocks, uncentred=uncentred)
     taken = []
     for function, compute in SPECTRAL:
         bound = float(min(n - 1, d)) if function.__name__ in _RANKS else None
@@ -184,22 +206,28 @@ def score_measurements(survey: Survey) -> list[Measurement]:
     taken = []
     for function in samples.SCORE_FUNCTIONS:
         entry = metric_of(function)
-        scores = survey.scores.get(entry.name)
-        if scores is not None:
-            taken.append(
-                entry.measured(
-                    functools.partial(samples.mean_score, scores),
-                    n=len(scores),
-                    d=survey.moments.d,
-                )
+        taken.append(
+            entry.measured(
+                functools.partial(_of_scores, survey, entry.name, samples.mean_score),
+                n=survey.moments.n,
+                d=survey.moments.d,
             )
+        )
     taken.append(
         metric_of(sharing.low_score_share).measured(
-            lambda: sharing.low_score_share(survey.scores["q_score_normalized"]),
+            lambda: _of_scores(survey, "q_score_normalized", sharing.low_score_share),
             n=survey.moments.n,
         )
     )
     return taken
+
+
+def _of_scores(
+    survey: Survey, name: str, function: Callable[[np.ndarray], Estimate]
+) -> Estimate:
+    if name not in survey.scores:
+        raise Undecidable("one feature per row: it has none to stand out from")
+    return function(survey.scores[name])
 
 
 def structure_measurements(survey: Survey) -> list[Measurement]:

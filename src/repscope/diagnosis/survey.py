@@ -148,9 +148,10 @@ class _Pass:
         """Take in one block of rows."""
         block = as_double(stored)
         rows = slice(start, start + block.shape[0])
-        for name, score in sample_scores(block).items():
-            self.scores.setdefault(name, []).append(host(score))
-        self.argmax += host(argmax_shares(block))
+        if block.shape[1] > 1:  # a single feature has none to stand out from
+            for name, score in sample_scores(block).items():
+                self.scores.setdefault(name, []).append(host(score))
+            self.argmax += host(argmax_shares(block))
         self.is_negative |= bool(namespace(block).any(block < 0))
         values = host(block)
         self.hashes += [hash_rows(values[part]) for part in _in_cache(block)]
@@ -190,7 +191,7 @@ class _Pass:
             blocks=tuple(self.moments) if keeps_blocks else (),
             block_sizes=np.array([part.n for part in self.moments]),
             groups={level.name: self._group(level) for level in self.levels},
-            scores={**scores, "soft_sparsity": sparsity},
+            scores=scores | sparsity,
             argmax=argmax,
             column_l1=column_l1,
             row_hashes=np.concatenate(self.hashes),
@@ -211,8 +212,10 @@ def _second_pass(
     argmax: Float[np.ndarray, " d"],
     scores: Mapping[str, Float[np.ndarray, " n"]],
     is_negative: bool,
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"], Float[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"], dict[str, np.ndarray]]:
     """Return what needs the first pass: argmax shares, column norms, soft sparsity."""
+    if moments.d == 1:
+        return np.array([float(moments.n)]), np.abs(moments.mean), {}
     eta = default_eta(scores["maximum"])
     deviations = np.sqrt(np.maximum(np.diag(moments.scatter), 0) / moments.n)
     safe = np.where(deviations > 0, deviations, 1.0)
@@ -230,7 +233,7 @@ def _second_pass(
             column_l1 += np.abs(standard).sum(axis=0) / moments.n
     if not is_negative:
         column_l1 = moments.mean
-    return argmax, column_l1, np.concatenate(sparsity)
+    return argmax, column_l1, {"soft_sparsity": np.concatenate(sparsity)}
 
 
 def survey(representation: Representation, *, drop_nonfinite: bool = False) -> Survey:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from repscope.diagnosis.check import Evidence
 from repscope.records import Finding, Status, Verdict
 
+# Without an answer from these no representation is called healthy.
+CORE_CODES = frozenset({"RS101", "RS102"})
+
 
 def verdict_of(findings: Sequence[Finding]) -> Verdict:
     """Return the run in one word: the worst failure found; advisories do not count."""
@@ -18,8 +21,11 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
         return Verdict(word="COLLAPSED", sentence=f"found: {names}{rest}.")
     if found:
         return Verdict(word="WARN", sentence=f"found: {names}{rest}.")
-    if not decided:
-        return Verdict(word="UNDECIDED", sentence=f"nothing could be decided{rest}.")
+    core = {f.code for f in decided} & CORE_CODES
+    if core != CORE_CODES:
+        return Verdict(
+            word="UNDECIDED", sentence=f"whether it collapsed cannot be told{rest}."
+        )
     said = f"no failure found in {len(decided)} checks"
     return Verdict(word="HEALTHY", sentence=f"{said}{rest}.")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Bool, Float
 
 from repscope._checking import Undecidable
@@ -62,7 +62,9 @@ def area_under_roc(scores: Scores, positive: Right) -> float:
         >>> area_under_roc(np.array([1.0, 1.0]), np.array([True, False]))
         0.5
     """
-    ranks = scipy.stats.rankdata(scores)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    # Ties share the mean of the ranks they take.
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     n_positive = int(positive.sum())
     n_negative = len(scores) - n_positive
     above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
@@ -340,7 +342,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
         >>> tuple(round(x, 3) for x in wilson_interval(8, 10))
         (0.49, 0.943)
     """
-    z = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+    z = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5

@@ -96,7 +96,7 @@ def subclass_given_class(
     formula="1 - (accuracy - majority) / (reference accuracy - majority), linear "
     "probe, "
     "same test rows",
-    needs="probe",
+    needs="reference",
     range="(-∞, about 1]; 0 nothing lost, 1 all lost, negative: gained",
     bounds=(None, None),
     direction="lower",

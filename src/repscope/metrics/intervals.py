@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Float, Int, Shaped
 
 from repscope._arrays import hash_ids
@@ -88,7 +88,7 @@ def jackknife(
     mean = k * value - ((1 - share) * used).sum()
     pseudo = inverse * value - (inverse - 1) * used
     variance = ((pseudo - mean) ** 2 / (inverse - 1)).mean()
-    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, k - 1) * np.sqrt(variance))
+    half = float(scipy.special.stdtrit(k - 1, (1 + CONFIDENCE) / 2) * np.sqrt(variance))
     return Jackknife(value, tuple(replicates.tolist()), (value - half, value + half))
 
 

@@ -44,6 +44,68 @@ class LogisticFit:
         return features @ self.weights + self.bias
 
 
+class _Problem:
+    """The objective in coordinates where the problem is round.
+
+    Weights are axes @ (scale * coordinates), with the scale that makes the curvature
+    at equal probabilities, plus the penalty's, equal to 1 in every direction.
+    """
+
+    def __init__(
+        self,
+        basis: GramBasis,
+        labels: Int[np.ndarray, " n"],
+        n_classes: int,
+        C: float,
+    ) -> None:
+        n = len(labels)
+        curvature = (1 - 1 / n_classes) / n_classes
+        self.scale = 1 / np.sqrt(curvature * basis.values + 1 / C)
+        self.bias_scale = 1 / np.sqrt(curvature * n)
+        self.penalty = self.scale**2 / C
+        # Products in single precision are exact enough above this size and twice as
+        # fast; sums over rows stay in double precision.
+        is_large = basis.rotated.size > SINGLE_PRECISION_VALUES
+        self.precision = np.float32 if is_large else np.float64
+        self.rotated = (basis.rotated * self.scale).astype(self.precision)
+        self.labels, self.n_classes = labels, n_classes
+
+    def start(self) -> Float[np.ndarray, " p"]:
+        """Return zero weights and the log shares of the classes as bias."""
+        counts = np.bincount(self.labels, minlength=self.n_classes)
+        log_shares = np.log(np.maximum(counts, 0.5) / len(self.labels))
+        coordinates = np.zeros((len(self.scale) + 1, self.n_classes))
+        coordinates[-1] = (log_shares - log_shares.mean()) / self.bias_scale
+        return coordinates.ravel()
+
+    def __call__(
+        self, flat: Float[np.ndarray, " p"]
+    ) -> tuple[float, Float[np.ndarray, " p"]]:
+        """Return the objective and its gradient."""
+        weights, bias = self.split(flat)
+        rows = np.arange(len(self.labels))
+        logits = self.rotated @ weights.astype(self.precision)
+        logits += bias.astype(self.precision)
+        logits -= logits.max(axis=1, keepdims=True)
+        right = logits[rows, self.labels].sum(dtype=np.float64)
+        shares = np.exp(logits, out=logits)
+        totals = shares.sum(axis=1, keepdims=True)
+        entropy = np.log(totals).sum(dtype=np.float64) - right
+        value = entropy + (self.penalty @ weights**2).sum() / 2
+        shares /= totals
+        shares[rows, self.labels] -= 1
+        gradient = self.rotated.T @ shares + self.penalty[:, None] * weights
+        last = shares.sum(axis=0, keepdims=True, dtype=np.float64) * self.bias_scale
+        return float(value), np.concatenate([gradient, last]).ravel()
+
+    def split(
+        self, flat: Float[np.ndarray, " p"]
+    ) -> tuple[Float[np.ndarray, "r c"], Float[np.ndarray, " c"]]:
+        """Return coordinates of the weights, and the bias."""
+        coordinates = flat.reshape(-1, self.n_classes)
+        return coordinates[:-1], coordinates[-1] * self.bias_scale
+
+
 def multinomial_logistic(
     features: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
@@ -73,44 +135,11 @@ def multinomial_logistic(
     """
     if not C > 0:
         raise UsageError("C: a penalty", found=str(C), expected="above 0")
-    n = len(features)
     basis = basis or GramBasis.of(features)
-    curvature = (1 - 1 / n_classes) / n_classes
-    scale = 1 / np.sqrt(curvature * basis.values + 1 / C)
-    # Products in single precision are exact enough above this size and twice as fast;
-    # sums over rows stay in double precision.
-    product = np.float32 if features.size > SINGLE_PRECISION_VALUES else np.float64
-    rotated = (basis.rotated * scale).astype(product)
-    penalty = scale**2 / C
-    bias_scale = 1 / np.sqrt(curvature * n)
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = flat.reshape(-1, n_classes)
-        weights, bias = parameters[:-1], parameters[-1] * bias_scale
-        logits = rotated @ weights.astype(product)
-        logits += bias.astype(product)
-        logits -= logits.max(axis=1, keepdims=True)
-        right = logits[np.arange(n), labels].sum(dtype=np.float64)
-        np.exp(logits, out=logits)
-        totals = logits.sum(axis=1, keepdims=True)
-        value = (
-            np.log(totals).sum(dtype=np.float64)
-            - right
-            + (penalty @ weights**2).sum() / 2
-        )
-        logits /= totals
-        logits[np.arange(n), labels] -= 1
-        gradient = rotated.T @ logits + penalty[:, None] * weights
-        last = logits.sum(axis=0, keepdims=True, dtype=np.float64) * bias_scale
-        return float(value), np.concatenate([gradient, last]).ravel()
-
-    counts = np.maximum(np.bincount(labels, minlength=n_classes), 0.5)
-    start = np.zeros((len(scale) + 1, n_classes))
-    log_shares = np.log(counts / n)
-    start[-1] = (log_shares - log_shares.mean()) / bias_scale
+    problem = _Problem(basis, labels, n_classes, C)
     found = scipy.optimize.minimize(
-        objective,
-        start.ravel(),
+        problem,
+        problem.start(),
         jac=True,
         method="L-BFGS-B",
         options={
@@ -120,16 +149,27 @@ def multinomial_logistic(
             "gtol": 0.0,
         },
     )
-    parameters = found.x.reshape(-1, n_classes)
-    # The penalty makes the objective 1/C-strongly convex in the weights:
-    # f - min f <= C |gradient|^2 / 2, in the original coordinates.
-    gradient = found.jac.reshape(-1, n_classes)[:-1] / scale[:, None]
-    gap = float(C * (gradient**2).sum() / 2 / max(found.fun, 1e-300))
+    coordinates, bias = problem.split(found.x)
     return LogisticFit(
-        weights=basis.axes @ (scale[:, None] * parameters[:-1]),
-        bias=parameters[-1] * bias_scale,
+        weights=basis.axes @ (problem.scale[:, None] * coordinates),
+        bias=bias,
         objective=float(found.fun),
-        gap=gap,
+        gap=_gap(problem, found.jac, found.fun, C),
         iterations=int(found.nit),
         converged=bool(found.success),
     )
+
+
+def _gap(
+    problem: _Problem,
+    gradient: Float[np.ndarray, " p"],
+    value: float,
+    C: float,
+) -> float:
+    """Return a bound on (f - min f) / f from the gradient with respect to the weights.
+
+    The penalty makes f strongly convex with modulus 1 / C: f - min f <= C |g|^2 / 2,
+    once the bias is at its optimum.
+    """
+    original = problem.split(gradient)[0] / problem.scale[:, None]
+    return float(C * (original**2).sum() / 2 / max(value, 1e-300))

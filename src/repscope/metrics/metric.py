@@ -14,7 +14,9 @@ from repscope.records import Detail, Direction, Formula, Measurement
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Need = Literal["rows", "spectrum", "labels", "probe", "failure", "views", "attribute"]
+Need = Literal[
+    "rows", "spectrum", "labels", "probe", "failure", "views", "attribute", "reference"
+]
 
 
 @dataclass(frozen=True)

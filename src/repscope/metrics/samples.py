@@ -8,7 +8,7 @@ of any length is scored block by block.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Bool, Float
 
 from repscope._arrays import Array, Scores, as_double, as_matrix, namespace
@@ -381,5 +381,5 @@ def mean_score(scores: Float[np.ndarray, " n"]) -> Estimate:
     if len(scores) < 2:
         return Estimate(mean)
     error = float(scores.std(ddof=1)) / len(scores) ** 0.5
-    half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
+    half = float(scipy.special.ndtri((1 + CONFIDENCE) / 2)) * error
     return Estimate(mean, (mean - half, mean + half), {"interval": "normal"})
