@@ -1,8 +1,8 @@
 """How long and how much memory does `repscope diagnose` take, as a whole process?
 
 Run: python benchmarks/bench_diagnose.py [labelled|large|all]
-labelled: 10,000 x 512 float32 with fine and coarse labels (target: under 15 s on two cores).
-large: 1,000,000 x 256 float32 .npy of 1 GB, label-free (target: under 60 s, under 1 GB).
+labelled: 10,000 x 512 float32 with fine and coarse labels; to reach: 15 s, two cores.
+large: 1,000,000 x 256 float32 .npy (1 GB), label-free; to reach: 60 s and 1 GB.
 """
 
 import os
@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from machine import describe
+
 from repscope.theory.planted import sound
 
 
@@ -64,8 +64,9 @@ def main() -> None:
                 times.append(run([*command, *out]))
             seconds = sorted(wall for wall, _ in times)
             memory = max(peak for _, peak in times)
+            span = f"{seconds[0]:.1f}-{seconds[2]:.1f}"
             print(
-                f"{name}: wall {seconds[1]:.1f} s (of 3: {seconds[0]:.1f}-{seconds[2]:.1f}), "
+                f"{name}: wall {seconds[1]:.1f} s (of 3: {span}), "
                 f"peak memory {memory:,.0f} MB"
             )
 

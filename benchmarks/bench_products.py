@@ -1,17 +1,16 @@
 """Which product gives the scatter of centred rows fastest, exactly?
 
 Run: python benchmarks/bench_products.py
-Compares NumPy's X.T @ X (which BLAS does as a symmetric rank-k update), SciPy's dsyrk, a general
-product of two arrays, and torch, in float64, as ratios in one run.
+Compares NumPy's X.T @ X (which BLAS does as a symmetric rank-k update), SciPy's dsyrk,
+a general product of two arrays, and torch, in float64, as ratios in one run.
 """
 
 import time
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
-
 from machine import describe
+from scipy.linalg.blas import dsyrk
 
 REPEATS = 5
 

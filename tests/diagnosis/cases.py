@@ -22,7 +22,7 @@ HAIR = 1e-9
 # Rows, dimensions, seed.
 SMALL_SIZES = ((400, 32, 0), (400, 32, 1), (1000, 64, 0))
 LARGER_SIZES = ((1000, 64, 0), (1000, 64, 1), (2000, 128, 1))
-SIZES = (*SMALL_SIZES, *LARGER_SIZES[1:])
+SIZES = (*SMALL_SIZES, (2000, 128, 1))
 
 DAMAGES: dict[str, Callable[[Planted, int], Planted]] = {
     "sound": lambda one, seed: one,

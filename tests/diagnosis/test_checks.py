@@ -1,4 +1,4 @@
-"""The tuple of checks, how evidence is read, and what findings make of a verdict."""
+"""The tuple of checks, how evidence is read, and what a finding carries."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from diagnosis.cases import (
-    ABSENT,
     FOUND,
     NOT_APPLICABLE,
     UNDECIDED,
@@ -17,7 +16,6 @@ from diagnosis.cases import (
 )
 from repscope.diagnosis.check import BEYOND_GUESSING, Check, Judgement
 from repscope.diagnosis.checks import CHECKS
-from repscope.diagnosis.diagnose import verdict_of
 from repscope.records import Finding, Status
 
 ROOT = Path(__file__).parents[2]
@@ -163,64 +161,3 @@ def accuracy(value, half_width=0.05, majority=0.1):
 )
 def test_reading_is_being_right_beyond_guessing(probe, reads):
     assert gathered(probe).reads("fine") is reads
-
-
-def found(code, status=FOUND):
-    severity = SEVERITIES[code]
-    title = next(check.title for check in CHECKS if check.code == code)
-    return Finding(
-        code=code, title=title, status=status, severity=severity, explanation="Seen."
-    )
-
-
-VERDICTS = {
-    "nothing": ((), "UNDECIDED", "nothing could be decided."),
-    "collapse": (("RS101",), "COLLAPSED", "found: RS101 complete collapse."),
-    "dimensions": (("RS102",), "COLLAPSED", "found: RS102 dimensional collapse."),
-    "both": (
-        ("RS102", "RS301"),
-        "COLLAPSED",
-        "found: RS102 dimensional collapse, RS301 low-quality samples.",
-    ),
-    "suppression": (("RS202",), "WARN", "found: RS202 feature suppression."),
-    "classes": (("RS201",), "WARN", "found: RS201 class collapse."),
-    "a warning": (("RS302",), "WARN", "found: RS302 shared features."),
-    "advisories": (("RS501", "RS502"), "UNDECIDED", "nothing could be decided."),
-}
-
-
-@pytest.mark.parametrize("case", VERDICTS)
-def test_the_worst_finding_decides_the_verdict(case):
-    codes, word, sentence = VERDICTS[case]
-    verdict = verdict_of([found(code) for code in codes])
-    assert (verdict.word, verdict.sentence) == (word, sentence)
-
-
-def test_advisories_do_not_count():
-    findings = [found("RS101", ABSENT), found("RS501"), found("RS502", UNDECIDED)]
-    verdict = verdict_of(findings)
-    assert verdict.word == "HEALTHY"
-    assert verdict.sentence == "no failure found in 1 checks."
-
-
-def test_open_checks_are_counted_aloud():
-    findings = [
-        found("RS101", ABSENT),
-        found("RS102", ABSENT),
-        found("RS103", UNDECIDED),
-        found("RS201", NOT_APPLICABLE),
-    ]
-    assert verdict_of(findings).sentence == (
-        "no failure found in 2 checks; 1 of 4 checks undecided."
-    )
-    findings.append(found("RS202"))
-    assert verdict_of(findings).sentence == (
-        "found: RS202 feature suppression; 1 of 5 checks undecided."
-    )
-
-
-def test_what_is_only_undecided_is_no_clean_bill():
-    findings = [found("RS101", UNDECIDED), found("RS201", NOT_APPLICABLE)]
-    verdict = verdict_of(findings)
-    assert verdict.word == "UNDECIDED"
-    assert verdict.sentence == "nothing could be decided; 1 of 2 checks undecided."

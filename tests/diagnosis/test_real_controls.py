@@ -17,8 +17,9 @@ from diagnosis.cases import ABSENT, FOUND, UNDECIDED, finding_of
 from repscope.diagnosis.demo import digits
 from repscope.diagnosis.diagnose import diagnose
 
+N = 1000
 PIXELS, _ = digits()
-LABELS = PIXELS.labels
+LABELS = {name: codes[:N] for name, codes in PIXELS.labels.items()}
 
 
 def faults(report):
@@ -58,19 +59,16 @@ def untrained(features, depth, width=128):
     return features
 
 
-X = PIXELS.features
+X = PIXELS.features[:N]
 DIGITS = {
     "pixels": X,
-    "bytes": (X * 16).astype(np.uint8),
     "projected to 16": projected(X, 16),
-    "projected to 128": projected(X, 128),
-    "rectified, 32": rectified(projected(X, 32)),
     "rectified, 128": rectified(projected(X, 128)),
     "rectified, 256": rectified(projected(X, 256)),
     "rectified about the mean": rectified(projected(centred(X), 64)),
     "whitened, 32": whitened(X, 32),
     "whitened, all": whitened(X, 61),
-    "rotated and offset": projected(X, 64) + 3,
+    "projected and offset": projected(X, 64) + 3,
     "untrained, 3 layers": untrained(X, 3),
 }
 
@@ -89,7 +87,7 @@ def test_digits_without_labels(control):
 
 @pytest.mark.parametrize("control", ["projected to 16", "rectified, 128"])
 def test_digits_against_pixels(control):
-    report = diagnose(DIGITS[control], labels=LABELS, reference=X)
+    report = diagnose(DIGITS[control], labels=LABELS["digit"], reference=X)
     assert faults(report) == []
     assert finding_of(report, "RS202").status is ABSENT
 
@@ -120,8 +118,7 @@ def test_layers_of_a_trained_network(layer):
     assert report.verdict.word == "HEALTHY"
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("control", ["pixels", "rectified, 128", "whitened, 32"])
+@pytest.mark.parametrize(("control", "seed"), [("pixels", 0), ("whitened, 32", 1)])
 def test_random_labels_are_neither_collapse_nor_suppression(control, seed):
     generator = np.random.default_rng(seed)
     digit = LABELS["digit"]
@@ -142,7 +139,7 @@ def test_random_labels_are_neither_collapse_nor_suppression(control, seed):
 
 
 def test_mnist_pixels():
-    images, labels = mnist(1500)
+    images, labels = mnist(N)
     report = diagnose(shrunk(images, 2), labels=labels)
     assert faults(report) == []
     assert report.verdict.word == "HEALTHY"
@@ -150,8 +147,8 @@ def test_mnist_pixels():
 
 @functools.cache
 def cifar10():
-    """Return 8 x 8 colour pixels of 1,500 images, and their labels."""
-    images, labels = cifar("cifar10-test", 1500)
+    """Return 8 x 8 colour pixels and labels."""
+    images, labels = cifar("cifar10-test", N)
     return shrunk(images, 4), labels["label"]
 
 
@@ -172,7 +169,7 @@ def test_cifar_10(control):
 
 
 def test_cifar_100_whitened_is_not_empty_though_its_labels_are_hard():
-    images, labels = cifar("cifar100-test", 3000)
+    images, labels = cifar("cifar100-test", 2000)
     features = whitened(shrunk(images, 4), 96)
     report = diagnose(features, labels=labels["coarse_label"])
     assert faults(report) == []

@@ -105,8 +105,7 @@ def assert_same(one, other):
     assert statuses[0] == statuses[1]
 
 
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("rows", [1, 7, 100])
+@pytest.mark.parametrize(("rows", "signed"), [(1, False), (7, True), (100, False)])
 def test_blocks_of_any_size_give_the_same_run(monkeypatch, rows, signed):
     features, labels, attributes = example(signed=signed)
     given = {"labels": labels, "attributes": attributes, "reference": features[:, ::-1]}
@@ -136,7 +135,7 @@ def test_bad_rows_are_counted_and_the_first_is_named(monkeypatch, rows, bad):
         survey(Representation.of(features))
 
 
-@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("rows", [7, 1000])
 def test_dropping_keeps_what_belongs_to_the_rows_left(monkeypatch, rows):
     monkeypatch.setattr(representing, "BLOCK_VALUES", rows * D)
     features, labels, attributes = example()
@@ -207,9 +206,8 @@ def test_every_real_type_counts_as_its_values(dtype):
 @pytest.mark.parametrize(
     ("dtype", "signed"),
     [
-        ("float64", False),
         ("float64", True),
-        ("float32", True),
+        ("float32", False),
         ("float16", False),
         ("bfloat16", True),
         ("int64", False),
@@ -219,8 +217,8 @@ def test_tensors_count_as_arrays(dtype, signed):
     torch = pytest.importorskip("torch", reason="torch is an extra")
     features, labels, _ = example(signed=signed)
     tensor = torch.from_numpy(features).to(getattr(torch, dtype))
-    values = tensor.double().numpy()
-    assert_same(diagnose(tensor, labels=labels), diagnose(values, labels=labels))
+    values, given = tensor.double().numpy(), {"labels": labels["fine"]}
+    assert_same(diagnose(tensor, **given), diagnose(values, **given))
 
 
 def test_tensors_that_need_gradients_are_read():

@@ -7,6 +7,7 @@ not distinguishable.
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import scipy.special
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from repscope import _environment
 from repscope._arrays import hash_ids
@@ -286,13 +287,19 @@ def paired_bootstrap(
     sums = np.bincount(group, weights=gains)
     sizes = np.bincount(group)
     sums, sizes = sums[sizes > 0], sizes[sizes > 0]
-    generator = np.random.default_rng(seed)
-    chances = np.full(len(sums), 1 / len(sums))
-    counts = generator.multinomial(len(sums), chances, size=BOOTSTRAP_DRAWS)
+    counts = _drawn(len(sums), seed)
     means = (counts @ sums) / (counts @ sizes)
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     low, high = np.quantile(means, tails)
     return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=2)
+def _drawn(groups: int, seed: int) -> Int[np.ndarray, "draws groups"]:
+    """Return how often each group is drawn; the same for every number of a run."""
+    generator = np.random.default_rng(seed)
+    chances = np.full(groups, 1 / groups)
+    return generator.multinomial(groups, chances, size=BOOTSTRAP_DRAWS)
 
 
 def _paired_jackknife(one: Measurement, other: Measurement) -> tuple[float, float]:
