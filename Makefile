@@ -9,6 +9,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Threads that spin while they wait make two busy cores several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# One worker per core, and one thread in each: threads that wait for one another cost more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+
 USE := $(VENV)/.installed-to-use
 DEVELOP := $(VENV)/.installed-to-develop
 
@@ -49,16 +52,16 @@ demo: $(USE)
 	$(BIN)/repscope demo --out demo --overwrite
 
 test: $(DEVELOP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(DEVELOP)
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 check: $(DEVELOP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 bench: $(DEVELOP)
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit; done

@@ -5,7 +5,7 @@ the number for that sign is reported, and beside it the larger of both, never on
 the other.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float
 from repscope._checking import Undecidable
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.metrics.metric import Estimate, metric
+from repscope.metrics.ranking import Ranking, RankingAreas, areas, bootstrap
 from repscope.records import Detail
 
 BOOTSTRAP_DRAWS = 1000
-# Values of one block of the bootstrap.
-BOOTSTRAP_BLOCK = 2**22
-LOWEST_SHARE = 0.1
+# One in this many rows is among the lowest.
+LOWEST_PART = 10
 CURVE_POINTS = 200
 
 # Which way a score is meant: +1 higher means right, -1 lower means right.
@@ -49,109 +49,26 @@ def _check(right: Right) -> None:
         raise Undecidable("the probe is wrong on every test row")
 
 
-def area_under_roc(scores: Scores, positive: Right) -> float:
-    """Return P(score of a positive > score of a negative) + P(equal) / 2.
-
-    Args:
-        scores: one per row.
-        positive: which rows are positive; some and not all.
-
-    Source: Mann, Whitney 1947, through mid-ranks. As in the source.
-
-    Example:
-        >>> area_under_roc(np.array([1.0, 1.0]), np.array([True, False]))
-        0.5
-    """
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    # Ties share the mean of the ranks they take.
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    n_positive = int(positive.sum())
-    n_negative = len(scores) - n_positive
-    above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
-    return float(above / (n_positive * n_negative))
-
-
-def average_precision(scores: Scores, positive: Right) -> float:
-    """Return the sum over thresholds of (recall gained) x precision, ties grouped.
-
-    Args:
-        scores: one per row, high for positives.
-        positive: which rows are positive; at least one.
-
-    Source: Davis, Goadrich 2006 (step curve, no interpolation). As in the source.
-    """
-    return float(_weighted_precision(_Ordered.of(scores, positive), None)[0])
-
-
 @dataclass(frozen=True, eq=False)
-class _Ordered:
-    """Rows by descending score, with the last row of each group of ties."""
+class _Drawn:
+    """The areas of a ranking of right answers, and of its bootstrap draws."""
 
-    order: np.ndarray
-    positive: np.ndarray
-    ends: np.ndarray
+    value: RankingAreas
+    draws: RankingAreas
 
     @classmethod
-    def of(cls, scores: Scores, positive: Right) -> "_Ordered":
-        order = np.argsort(-scores, kind="stable")
-        ordered = scores[order]
-        ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-        return cls(order, positive[order], ends)
+    def of(cls, scores: Scores, right: Right, seed: int, draws: int) -> "_Drawn":
+        _check(right)
+        ranking = Ranking.of(scores, right)
+        return cls(
+            areas(ranking.positives[None], ranking.negatives[None]),
+            bootstrap(ranking, seed=seed, draws=draws),
+        )
 
 
-def _cumulative(
-    ordered: _Ordered, counts: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return positives and negatives down to each threshold, for each draw."""
-    weights = np.ones((1, len(ordered.order))) if counts is None else counts
-    weights = weights[:, ordered.order]
-    positives = np.cumsum(weights * ordered.positive, axis=1)[:, ordered.ends]
-    negatives = np.cumsum(weights * ~ordered.positive, axis=1)[:, ordered.ends]
-    return positives, negatives
-
-
-def _weighted_area(ordered: _Ordered, counts: np.ndarray | None) -> np.ndarray:
-    positives, negatives = _cumulative(ordered, counts)
-    gained = np.diff(positives, axis=1, prepend=0)
-    before = np.concatenate([np.zeros((len(negatives), 1)), negatives[:, :-1]], axis=1)
-    # A positive beats the negatives below it and half of those it ties with.
-    below = negatives[:, -1:] - (negatives + before) / 2
-    return (gained * below).sum(axis=1) / (positives[:, -1] * negatives[:, -1])
-
-
-def _weighted_precision(ordered: _Ordered, counts: np.ndarray | None) -> np.ndarray:
-    positives, negatives = _cumulative(ordered, counts)
-    gained = np.diff(positives, axis=1, prepend=0) / positives[:, -1:]
-    total = positives + negatives
-    precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
-    return (gained * precision).sum(axis=1)
-
-
-def _draws(right: Right, seed: int, draws: int) -> Iterator[np.ndarray]:
-    """Yield how often each row is drawn, right and wrong rows drawn apart."""
-    generator = np.random.default_rng(seed)
-    n = len(right)
-    rows = max(1, BOOTSTRAP_BLOCK // n)
-    for start in range(0, draws, rows):
-        size = min(rows, draws - start)
-        counts = np.zeros((size, n))
-        for group in (np.flatnonzero(right), np.flatnonzero(~right)):
-            chances = np.full(len(group), 1 / len(group))
-            counts[:, group] = generator.multinomial(len(group), chances, size=size)
-        yield counts
-
-
-def _bootstrapped(
-    compute: Callable[[np.ndarray | None], np.ndarray],
-    right: Right,
-    seed: int,
-    draws: int,
-) -> tuple[float, tuple[float, float]]:
-    value = float(compute(None)[0])
-    drawn = np.concatenate([compute(counts) for counts in _draws(right, seed, draws)])
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(drawn, tails)
-    return value, (float(low), float(high))
+def _interval(drawn: Scores) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 @metric(
@@ -188,33 +105,35 @@ def auroc(
     Source: Kalibhat et al. 2022, Table 1; Mann, Whitney 1947. As in the source,
     for the declared sign.
     """
-    _check(right)
-    ordered = _Ordered.of(scores, right)
-    value, interval = _bootstrapped(
-        lambda counts: _weighted_area(ordered, counts), right, seed, draws
-    )
+    return _auroc(_Drawn.of(scores, right, seed, draws))
+
+
+def _auroc(drawn: _Drawn) -> Estimate:
+    value = float(drawn.value.roc[0])
     details: dict[str, Detail] = {
         "oriented": max(value, 1 - value),
         "interval": "stratified bootstrap",
     }
-    return Estimate(value, interval, details)
+    return Estimate(value, _interval(drawn.draws.roc), details)
 
 
-def _precision_estimate(
-    scores: Scores, positive: Right, seed: int, draws: int
-) -> Estimate:
-    _check(positive)
-    ordered = _Ordered.of(scores, positive)
-    value, interval = _bootstrapped(
-        lambda counts: _weighted_precision(ordered, counts), positive, seed, draws
-    )
-    base = float(positive.mean())
+def _precision(value: float, drawn: Scores, base: float) -> Estimate:
     details: dict[str, Detail] = {
         "base_rate": base,
         "lift": value - base,
         "interval": "stratified bootstrap",
     }
-    return Estimate(value, interval, details)
+    return Estimate(value, _interval(drawn), details)
+
+
+def _auprc_correct(drawn: _Drawn, right: Right) -> Estimate:
+    value = float(drawn.value.precision_positive[0])
+    return _precision(value, drawn.draws.precision_positive, float(right.mean()))
+
+
+def _auprc_error(drawn: _Drawn, right: Right) -> Estimate:
+    value = float(drawn.value.precision_negative[0])
+    return _precision(value, drawn.draws.precision_negative, float((~right).mean()))
 
 
 @metric(
@@ -248,7 +167,7 @@ def auprc_correct(
 
     Source: Kalibhat et al. 2022, Table 1. As in the source.
     """
-    return _precision_estimate(scores, right, seed, draws)
+    return _auprc_correct(_Drawn.of(scores, right, seed, draws), right)
 
 
 @metric(
@@ -282,7 +201,7 @@ def auprc_error(
 
     Source: Hendrycks, Gimpel 2017. As in the source.
     """
-    return _precision_estimate(-scores, ~right, seed, draws)
+    return _auprc_error(_Drawn.of(scores, right, seed, draws), right)
 
 
 @metric(
@@ -303,11 +222,13 @@ def error_ratio_lowest(
 ) -> Estimate:
     """Return how many times as often the lowest tenth errs as all rows do.
 
+    Of rows that tie at the border, the tenth takes an equal part of each.
+
     Args:
         scores: (n,) low where an error is expected.
         right: (n,) whether the probe is right.
-        seed: of the bootstrap over rows of the lowest tenth.
-        draws: of the bootstrap.
+        seed: taken by all predictions of failure; this one draws nothing.
+        draws: likewise.
 
     Returns:
         1 where the score says nothing, up to 10; details: `error_rate_lowest`.
@@ -318,22 +239,42 @@ def error_ratio_lowest(
     Source: Piatetsky-Shapiro, Masand 1999 (lift). As in the source.
     """
     _check(right)
-    count = max(1, round(LOWEST_SHARE * len(scores)))
-    lowest = np.argsort(scores, kind="stable")[:count]
-    errors, base = int((~right[lowest]).sum()), float((~right).mean())
-    low, high = wilson_interval(errors, count)
+    rate, count = error_rate_of_lowest(scores, right)
+    base = float((~right).mean())
+    low, high = wilson_interval(rate * count, count)
     return Estimate(
-        errors / count / base,
-        interval=(low / base, min(high / base, 1 / LOWEST_SHARE)),
-        details={"error_rate_lowest": errors / count, "interval": "Wilson"},
+        rate / base,
+        interval=(low / base, min(high / base, float(LOWEST_PART))),
+        details={"error_rate_lowest": rate, "interval": "Wilson"},
     )
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+def error_rate_of_lowest(scores: Scores, right: Right) -> tuple[float, int]:
+    """Return the error rate of the tenth of rows with the lowest scores, and its size.
+
+    Of rows that tie at the border, an equal part of each counts.
+
+    Args:
+        scores: (n,) low where an error is expected.
+        right: (n,) whether the probe is right.
+
+    Example:
+        >>> error_rate_of_lowest(np.zeros(4), np.array([True, True, False, True]))
+        (0.25, 1)
+    """
+    count = -(-len(scores) // LOWEST_PART)
+    border = np.partition(scores, count - 1)[count - 1]
+    below, tied = scores < border, scores == border
+    part = (count - below.sum()) / tied.sum()
+    errors = (~right[below]).sum() + part * (~right[tied]).sum()
+    return float(errors / count), count
+
+
+def wilson_interval(successes: int | float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share.
 
     Args:
-        successes: from 0 to n.
+        successes: from 0 to n; fractions come from shared ties.
         n: trials, at least 1.
 
     Source: Wilson 1927. As in the source.
@@ -346,7 +287,8 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not push the share itself out of its interval.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,12 +329,13 @@ def predict_failure(
         Undecidable: where all answers are right, or all wrong.
     """
     signed = DECLARED_SIGNS[name] * scores
+    drawn = _Drawn.of(signed, right, seed, BOOTSTRAP_DRAWS)
     return FailurePrediction(
         name=name,
         sign=DECLARED_SIGNS[name],
-        area=auroc(signed, right, seed=seed),
-        correct=auprc_correct(signed, right, seed=seed),
-        error=auprc_error(signed, right, seed=seed),
+        area=_auroc(drawn),
+        correct=_auprc_correct(drawn, right),
+        error=_auprc_error(drawn, right),
         scores=signed,
         right=right,
     )
@@ -405,9 +348,10 @@ def roc_points(scores: Scores, positive: Right) -> tuple[np.ndarray, np.ndarray]
         scores: high for positives.
         positive: which rows are positive; some and not all.
     """
-    positives, negatives = _cumulative(_Ordered.of(scores, positive), None)
-    kept = _thinned(positives.shape[1])
-    x, y = negatives[0] / negatives[0, -1], positives[0] / positives[0, -1]
+    ranking = Ranking.of(scores, positive)
+    found, wrong = np.cumsum(ranking.positives), np.cumsum(ranking.negatives)
+    kept = _thinned(len(found))
+    x, y = wrong / wrong[-1], found / found[-1]
     return np.append(0, x[kept]), np.append(0, y[kept])
 
 
@@ -420,11 +364,10 @@ def precision_recall_points(
         scores: high for positives.
         positive: which rows are positive; at least one.
     """
-    positives, negatives = _cumulative(_Ordered.of(scores, positive), None)
-    kept = _thinned(positives.shape[1])
-    recall = positives[0] / positives[0, -1]
-    precision = positives[0] / (positives[0] + negatives[0])
-    return recall[kept], precision[kept]
+    ranking = Ranking.of(scores, positive)
+    found, wrong = np.cumsum(ranking.positives), np.cumsum(ranking.negatives)
+    kept = _thinned(len(found))
+    return (found / found[-1])[kept], (found / (found + wrong))[kept]
 
 
 def _thinned(points: int) -> np.ndarray:

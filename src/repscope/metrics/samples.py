@@ -20,6 +20,7 @@ from repscope.metrics.sparsity import (
     block_gini,
     block_hoyer,
     block_soft_sparsity,
+    check_eta,
     gini,
     hoyer,
     soft_sparsity,
@@ -360,6 +361,7 @@ def sample_scores(features: Rows, *, eta: float | None = None) -> dict[str, Scor
     """
     functions = dict(_BLOCK_SCORES)
     if eta is not None:
+        check_eta(eta)
         functions["soft_sparsity"] = lambda block: block_soft_sparsity(block, eta)
     parts: dict[str, list[Scores]] = {name: [] for name in functions}
     for block in row_sums(features):

@@ -35,6 +35,16 @@ def default_eta(maxima: Float[Array, " n"]) -> float:
     return max(0.0, RELATIVE_ETA * float(np.median(host(maxima))))
 
 
+def check_eta(eta: float) -> None:
+    """Raise UsageError unless eta is a size.
+
+    Raises:
+        UsageError: for a negative eta.
+    """
+    if not eta >= 0:
+        raise UsageError("eta: a size is needed", found=f"{eta}", expected="eta >= 0")
+
+
 @metric(
     title="soft sparsity",
     formula="share of k with |h_ik| < η, η = .05 · median_i max_k h_ik",
@@ -71,8 +81,7 @@ def soft_sparsity(features: Rows, *, eta: float, literal: bool = False) -> Score
         >>> soft_sparsity(np.array([[0.0, -2.0, 0.1, 3.0]]), eta=0.5).tolist()
         [0.5]
     """
-    if not eta >= 0:
-        raise UsageError("eta: a size is needed", found=f"{eta}", expected="eta >= 0")
+    check_eta(eta)
     return per_row(features, lambda block: block_soft_sparsity(block, eta, literal))
 
 
@@ -158,7 +167,8 @@ def block_soft_sparsity(block: RowBlock, eta: float, literal: bool = False) -> S
 def block_gini(block: RowBlock) -> Scores:
     """Return the score of the rows of one block."""
     xp, d = block.xp, block.d
-    ascending = xp.sort(block.magnitudes, axis=1)
+    # The standard sorts stably unless told not to, which takes ten times as long.
+    ascending = xp.sort(block.magnitudes, axis=1, stable=False)
     device = array_api_compat.device(ascending)
     ranks = xp.arange(1, d + 1, dtype=ascending.dtype, device=device)
     index = block.per_l1(ascending @ ((2 * ranks - d - 1) / d))

@@ -17,8 +17,8 @@ from repscope._arrays import Array, as_matrix, host
 from repscope._checking import InputError, UsageError, check_length
 from repscope.representations.store import Store, open_store
 
-# Rows handed on at once: about 64 MB in float64.
-BLOCK_VALUES = 8 * 2**20
+# Rows handed on at once: about 16 MB in float64.
+BLOCK_VALUES = 2 * 2**20
 # A numeric attribute with more values than this is cut into fifths.
 MAXIMUM_DISTINCT_NUMBERS = 20
 TEST_WORDS = frozenset({"test", "val", "valid", "validation", "eval", "1", "true"})
