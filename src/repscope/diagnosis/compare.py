@@ -9,9 +9,7 @@ import dataclasses
 import datetime
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import scipy.special
@@ -20,17 +18,23 @@ from jaxtyping import Float, Int, Shaped
 from repscope import _environment
 from repscope._arrays import hash_ids
 from repscope._checking import InputError, UsageError
+from repscope.diagnosis.comparison_pictures import (
+    ComparedRun,
+    Difference,
+    Method,
+    differences_table,
+    findings_table,
+    overlaid_spectra,
+    values_table,
+)
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.records import (
-    Curve,
     Finding,
     Measurement,
     Provenance,
     RunRecord,
     Samples,
-    Scalar,
     Status,
-    Table,
     Verdict,
 )
 from repscope.report.report import Report
@@ -42,57 +46,6 @@ BOOTSTRAP_GROUPS = 1000
 PROBES = ("linear", "ridge", "knn", "ncc")
 # Scores whose mean does not depend on the features' scale.
 SCALE_FREE_SCORES = ("z_max", "q_score_normalized", "gini", "hoyer", "soft_sparsity")
-
-Method = Literal["paired bootstrap", "paired jackknife", "unpaired", "none"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One number of a run less that of the baseline.
-
-    Args:
-        key: the measurement's key.
-        run: the run's name.
-        baseline_value: the number in the baseline.
-        value: the number in the run.
-        difference: value less baseline value, over the rows that both have where rows
-            can be paired.
-        interval: 95 % of the difference, or None.
-        method: how the interval was made.
-        n: rows that both have.
-        direction: which way is better.
-    """
-
-    key: str
-    run: str
-    baseline_value: float
-    value: float
-    difference: float
-    interval: tuple[float, float] | None
-    method: Method
-    n: int
-    direction: str
-
-    @property
-    def verdict(self) -> str:
-        """In words: better, worse, higher, lower, equal or not distinguishable."""
-        if self.difference == 0 and self.interval in (None, (0.0, 0.0)):
-            return "equal"
-        if self.interval is None:
-            return "no interval"
-        if self.interval[0] <= 0 <= self.interval[1]:
-            return "not distinguishable"
-        rises = self.difference > 0
-        if self.direction in ("higher", "lower"):
-            return "better" if rises == (self.direction == "higher") else "worse"
-        return "higher" if rises else "lower"
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    name: str
-    record: RunRecord
-    samples: Samples
 
 
 def compare(*runs: Report | str | Path) -> Report:
@@ -127,11 +80,11 @@ def compare(*runs: Report | str | Path) -> Report:
             machine=_environment.machine(),
         ),
         findings=_changed_findings(baseline, others),
-        curves=_overlaid(opened),
+        curves=overlaid_spectra(opened),
         tables=(
-            _findings_table(opened),
-            _differences_table(differences),
-            _values_table(opened),
+            findings_table(opened),
+            differences_table(differences),
+            values_table(opened),
         ),
         glossary=baseline.record.glossary,
         notices=_notices(baseline, others),
@@ -139,7 +92,7 @@ def compare(*runs: Report | str | Path) -> Report:
     return Report(record, Samples({}))
 
 
-def _opened(run: Report | str | Path) -> _Run:
+def _opened(run: Report | str | Path) -> ComparedRun:
     report = run if isinstance(run, Report) else Report.load(run)
     if report.record.kind != "diagnosis":
         raise InputError(
@@ -148,10 +101,10 @@ def _opened(run: Report | str | Path) -> _Run:
             expected="folders that `repscope diagnose` wrote",
         )
     name = report.record.title if isinstance(run, Report) else Path(run).name
-    return _Run(name or report.record.title, report.record, report.samples)
+    return ComparedRun(name or report.record.title, report.record, report.samples)
 
 
-def _named(runs: Sequence[_Run]) -> list[_Run]:
+def _named(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
     """Return runs with names of their own."""
     seen: dict[str, int] = {}
     renamed = []
@@ -159,12 +112,12 @@ def _named(runs: Sequence[_Run]) -> list[_Run]:
         seen[run.name] = seen.get(run.name, 0) + 1
         count = seen[run.name]
         name = run.name if count == 1 else f"{run.name} ({count})"
-        renamed.append(_Run(name, run.record, run.samples))
+        renamed.append(ComparedRun(name, run.record, run.samples))
     return renamed
 
 
 def _shared_ids(
-    baseline: _Run, run: _Run
+    baseline: ComparedRun, run: ComparedRun
 ) -> tuple[Shaped[np.ndarray, " m"], Shaped[np.ndarray, " m"]]:
     """Return the positions in both runs of the ids that both have."""
     first, second = baseline.samples.columns.get("id"), run.samples.columns.get("id")
@@ -176,7 +129,7 @@ def _shared_ids(
     return a, b
 
 
-def differences_of(baseline: _Run, run: _Run) -> list[Difference]:
+def differences_of(baseline: ComparedRun, run: ComparedRun) -> list[Difference]:
     """Return the difference of every number that both runs have.
 
     Numbers that depend on the features' scale (L1, Q-Score, variances) are left out:
@@ -225,8 +178,8 @@ def _is_comparable(measurement: Measurement) -> bool:
 
 
 def _interval(
-    baseline: _Run,
-    run: _Run,
+    baseline: ComparedRun,
+    run: ComparedRun,
     one: Measurement,
     other: Measurement,
     rows: tuple[Shaped[np.ndarray, " m"], Shaped[np.ndarray, " m"]],
@@ -252,7 +205,7 @@ def _interval(
     return difference, None, "none", min(one.n, other.n)
 
 
-def _fingerprint(run: _Run) -> str:
+def _fingerprint(run: ComparedRun) -> str:
     return run.record.provenance.ids_fingerprint
 
 
@@ -320,54 +273,9 @@ def _unpaired(one: Measurement, other: Measurement) -> tuple[float, float]:
     return difference - half, difference + half
 
 
-def _differences_table(differences: Sequence[Difference]) -> Table:
-    columns = ("run", "metric", "baseline", "value", "difference", "from", "to")
-    rows: list[tuple[Scalar, ...]] = []
-    for one in differences:
-        low, high = one.interval or (None, None)
-        values = (one.baseline_value, one.value, one.difference, low, high)
-        rows.append((one.run, one.key, *values, one.verdict, one.method, one.n))
-    return Table(
-        name="differences",
-        title="Differences from the baseline",
-        columns=(*columns, "verdict", "method", "n"),
-        rows=tuple(rows),
-        how_to_read="From and to bound 95 % of the difference; where they enclose "
-        "zero the "
-        "runs are not distinguishable. Numbers with a unit of their own (L1, Q-Score, "
-        "variances) are not compared.",
-    )
-
-
-def _values_table(runs: Sequence[_Run]) -> Table:
-    by_run = [{m.key: m.value for m in run.record.measurements} for run in runs]
-    keys = list(dict.fromkeys(key for values in by_run for key in values))
-    return Table(
-        name="values",
-        title="All numbers side by side",
-        columns=("metric", *[run.name for run in runs]),
-        rows=tuple((key, *[values.get(key) for values in by_run]) for key in keys),
-        how_to_read="An empty cell was not measured or could not be decided.",
-    )
-
-
-def _findings_table(runs: Sequence[_Run]) -> Table:
-    codes = list(dict.fromkeys(f.code for run in runs for f in run.record.findings))
-    titles = {f.code: f.title for run in runs for f in run.record.findings}
-    by_run = [{f.code: f.status.value for f in r.record.findings} for r in runs]
-    verdicts = ("verdict", "", *[run.record.verdict.word for run in runs])
-    rows = [
-        (code, titles[code], *[found.get(code) for found in by_run]) for code in codes
-    ]
-    return Table(
-        name="findings",
-        title="Verdicts and findings side by side",
-        columns=("code", "check", *[run.name for run in runs]),
-        rows=(verdicts, *rows),
-    )
-
-
-def _changed_findings(baseline: _Run, runs: Sequence[_Run]) -> tuple[Finding, ...]:
+def _changed_findings(
+    baseline: ComparedRun, runs: Sequence[ComparedRun]
+) -> tuple[Finding, ...]:
     """Return the findings of the runs that the baseline does not have."""
     before = {f.code for f in baseline.record.findings if f.status is Status.FOUND}
     return tuple(
@@ -382,7 +290,7 @@ def _in_run(finding: Finding, name: str) -> Finding:
     return dataclasses.replace(finding, title=f"{finding.title} in {name}", rows=())
 
 
-def _sentence(baseline: _Run, others: Sequence[_Run]) -> str:
+def _sentence(baseline: ComparedRun, others: Sequence[ComparedRun]) -> str:
     parts = []
     for run in others:
         found = [
@@ -399,30 +307,11 @@ def _sentence(baseline: _Run, others: Sequence[_Run]) -> str:
     )
 
 
-def _overlaid(runs: Sequence[_Run]) -> tuple[Curve, ...]:
-    """Return the spectra of the runs over one another."""
-    spectra = [
-        (run.name, curve)
-        for run in runs
-        for curve in run.record.curves
-        if curve.name == "spectrum" and curve.series
-    ]
-    if len(spectra) < 2:
-        return ()
-    series = tuple(
-        dataclasses.replace(curve.series[0], label=name) for name, curve in spectra
-    )
-    how = "One line per run; a steeper one keeps less in its later dimensions."
-    return (
-        dataclasses.replace(spectra[0][1], series=series, shaded=None, how_to_read=how),
-    )
-
-
-def _notices(baseline: _Run, others: Sequence[_Run]) -> tuple[str, ...]:
+def _notices(baseline: ComparedRun, others: Sequence[ComparedRun]) -> tuple[str, ...]:
     return tuple(notice for run in others for notice in _notices_of(baseline, run))
 
 
-def _notices_of(baseline: _Run, run: _Run) -> list[str]:
+def _notices_of(baseline: ComparedRun, run: ComparedRun) -> list[str]:
     notices = []
     shared = len(_shared_ids(baseline, run)[0])
     mine, theirs = run.record.provenance, baseline.record.provenance

@@ -67,8 +67,7 @@ def diagnose(
         attributes: dictionary of factor -> array: what may compete with the labels.
         views: (n, q, d) features of q augmented views of each image.
         ids: (n,) unique ids; runs are compared on them.
-        images: pixels (n, h, w[, c]), a folder, an image column or paths, for pictures
-            of the rows listed.
+        images: pixels (n, h, w[, c]), a folder, an image column or paths.
         test: (features, labels) of test rows, or a mask over the rows; by default a
             stratified fifth, chosen by the hash of the ids.
         reference: features of the same images from another encoder, an untrained one,
@@ -89,14 +88,8 @@ def diagnose(
         'HEALTHY'
     """
     started = time.perf_counter()
-    given = Representation.of(
-        features,
-        labels=labels,
-        attributes=attributes,
-        ids=ids,
-        split=split,
-        test=test,
-    )
+    known = {"labels": labels, "attributes": attributes, "ids": ids}
+    given = Representation.of(features, **known, split=split, test=test)
     other = None if reference is None else _aligned_reference(reference, given)
     _log.info("reading %s: %d rows of %d features", given.name, given.n, given.d)
     run = _Run(survey(given, drop_nonfinite=drop_nonfinite), seed)
