@@ -77,6 +77,23 @@ def test_changed_facts_and_outputs_make_a_page_stale(word):
     assert render.rendered(CHECK, fresh.replace(word, "other")) == fresh
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "alike"),
+    [
+        ("skill 0.81 of 400", "skill 0.83 of 400", True),
+        ("AUROC 0.96", "AUROC 0.90", False),
+        ("lost 89%", "lost 90%", True),
+        ("lost 89%", "lost 80%", False),
+        ("RS201 found", "RS201 absent", False),
+        ("RS201 found", "RS202 found", False),
+        ("3 of 64", "three of 64", False),
+        ("n = 100", "n = 256", False),
+    ],
+)
+def test_outputs_may_differ_in_the_last_digits_only(old, new, alike):
+    assert render.are_alike(old, new) is alike
+
+
 def test_an_unknown_threshold_is_refused():
     text = text_of(CHECK).replace(f"`{NAME}`", "`OTHER`")
     with pytest.raises(ValueError, match="dimensional_collapse.py has no constant OTH"):

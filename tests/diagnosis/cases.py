@@ -20,9 +20,9 @@ NOT_APPLICABLE = Status.NOT_APPLICABLE
 HAIR = 1e-9
 
 # Rows, dimensions, seed.
-SMALL_SIZES = ((400, 32, 0), (400, 32, 1), (1000, 64, 0))
-LARGER_SIZES = ((1000, 64, 0), (1000, 64, 1), (2000, 128, 1))
-SIZES = (*SMALL_SIZES, (2000, 128, 1))
+SMALL_SIZES = ((400, 32, 0), (1000, 64, 1))
+LARGER_SIZES = ((1000, 64, 0), (1000, 64, 1), (2000, 128, 0))
+SIZES = ((400, 32, 0), (400, 32, 1), (1000, 64, 1), (2000, 128, 0))
 
 DAMAGES: dict[str, Callable[[Planted, int], Planted]] = {
     "sound": lambda one, seed: one,

@@ -65,7 +65,7 @@ def test_remedies_and_an_action_come_with_what_is_found_and_only_then(damage):
         assert bool(finding.action) == is_found
 
 
-@pytest.mark.parametrize("damage", ["sound", "noise", "suppression", "low quality"])
+@pytest.mark.parametrize("damage", ["sound", "rank 1", "suppression", "1 shared"])
 def test_explanations_are_sentences_that_rest_on_evidence(damage):
     for finding in diagnosed(damage, 400, 32, 0, referenced=True).findings:
         assert re.match(r"[A-Z\dα]", finding.explanation)

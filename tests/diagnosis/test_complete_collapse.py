@@ -125,7 +125,7 @@ def test_fires_on_constant_features(value):
 
 
 @pytest.mark.parametrize("damage", ["sound", "whitened", "rank 1", "noise"])
-@pytest.mark.parametrize("size", SMALL_SIZES[1:])
+@pytest.mark.parametrize("size", SMALL_SIZES[:2])
 def test_is_silent_when_rows_differ(damage, size):
     assert finding_of(diagnosed(damage, *size), "RS101").status is ABSENT
 

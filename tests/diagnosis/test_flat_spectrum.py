@@ -91,7 +91,7 @@ def test_is_undecided_without_labels(damage, size):
 
 
 def test_is_undecided_on_whitened_features_with_hard_labels():
-    one = damaged("whitened", 2000, 128, 1)
+    one = damaged("whitened", 2000, 128, 0)
     generator = np.random.default_rng(99)
     # Two fifths of the labels are the true ones, the rest are drawn from 20 classes.
     drawn = generator.integers(0, 20, 2000)

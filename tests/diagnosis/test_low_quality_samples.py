@@ -155,7 +155,7 @@ def test_is_undecided_with_few_errors():
 
 
 def test_without_labels_lists_what_stands_apart_and_decides_nothing():
-    one = damaged("low quality", 2000, 128, 1)
+    one = damaged("low quality", 2000, 128, 0)
     emptied = one.features.copy()
     emptied[one.rows] = np.linspace(1, 2, len(one.rows))[:, None]
     finding = finding_of(diagnose(emptied), "RS301")

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import numpy as np
@@ -237,3 +238,33 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match="emb.parquet: pyarrow is needed") as e:
         open_store(path)
     assert e.value.fix == 'pip install "repscope[parquet]"'
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        ([1, 0, 1], ["cat", "dog"], ["dog", "cat", "dog"]),
+        ([1, 0, -1], ["cat", "dog"], [1, 0, -1]),  # -1: no label, so no names
+        ([2, 0, 1], ["cat", "dog"], [2, 0, 1]),
+        ([1, 0, 1], ["cat", "cat"], [1, 0, 1]),
+        ([1, 0, 1], [1, 2], [1, 0, 1]),
+    ],
+)
+def test_class_names_of_hugging_face_stand_for_codes(labels, names, expected, tmp_path):
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({"emb": vectors(pa.list_(pa.float32()), VALUES[:3])})
+    table = table.append_column("label", pa.array(labels))
+    path = tmp_path / "named.parquet"
+    parquet.write_table(table.replace_schema_metadata(metadata), path)
+    assert open_store(path).column("label").tolist() == expected
+    assert read_columns(path)["label"].tolist() == expected
+
+
+@pytest.mark.parametrize("metadata", [b"no json", b"[]", b'{"info": null}', b"\xff"])
+def test_damaged_metadata_gives_codes(metadata, tmp_path):
+    table = pa.table({"emb": vectors(pa.list_(pa.float32()), VALUES[:2])})
+    table = table.append_column("label", pa.array([1, 0]))
+    path = tmp_path / "named.parquet"
+    parquet.write_table(table.replace_schema_metadata({"huggingface": metadata}), path)
+    assert open_store(path).column("label").tolist() == [1, 0]

@@ -5,10 +5,12 @@ here; the schemas and types passed in are pyarrow's.
 """
 
 import difflib
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from repscope._checking import InputError
 from repscope.representations.arrays_on_disk import listing
@@ -147,3 +149,32 @@ def _no_vector(
 
 def _all_columns(schema: Any) -> str:
     return listing({field.name: described(field.type) for field in schema})
+
+
+def class_names(schema: Any, name: str) -> list[str]:
+    """Return the names of a label column's classes, as Hugging Face stores them.
+
+    Args:
+        schema: of the file.
+        name: the column.
+
+    Returns:
+        The name of class 0, 1, ...; empty where the file has none.
+    """
+    try:
+        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = written["info"]["features"][name]["names"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    is_text = isinstance(names, list) and all(isinstance(one, str) for one in names)
+    return names if is_text else []
+
+
+def with_class_names(
+    codes: Shaped[np.ndarray, " n"], names: Sequence[str]
+) -> Shaped[np.ndarray, " n"]:
+    """Return class names for codes; the codes where one of them has no name."""
+    distinct = len(set(names)) == len(names) > 0
+    if not distinct or not len(codes) or codes.min() < 0 or codes.max() >= len(names):
+        return np.array(codes)
+    return np.array(names)[codes]

@@ -34,11 +34,13 @@ from repscope.representations.file_access import (
 from repscope.representations.parquet_schema import (
     choose_scalars,
     choose_vector,
+    class_names,
     is_image,
     is_scalar,
     is_vector,
     scalars_dtype,
     vector_dtype,
+    with_class_names,
 )
 
 BUFFER_BYTES = 2**18
@@ -229,6 +231,8 @@ def read_column(table: Any, name: str) -> Shaped[np.ndarray, " n"]:
     if str(column.type) == "bool":
         column = column.cast("uint8")
     values = column.to_numpy()
+    if values.dtype.kind in "iu":
+        return with_class_names(values, class_names(table.schema_arrow, name))
     if values.dtype.kind != "O":
         return np.array(values)
     kind = object if column.null_count else str
