@@ -105,15 +105,15 @@ def _judge(
 
 
 def _labels_explain(evidence: Evidence, covariance: float) -> bool:
-    """Return whether nearly all the rank left is what well-separated labels need."""
-    for level in evidence.levels:
-        classes = evidence.detail("linear_accuracy", "n_classes", level=level)
-        skill = evidence.skill(level)
-        if classes is None or skill is None or skill < SKILL_SEPARATED:
-            continue
-        if covariance >= 0.5 * (classes - 1):
-            return True
-    return False
+    """Return whether the rank left is what the finest labels, well separated, need."""
+    if not evidence.levels:
+        return False
+    finest = evidence.levels[0]
+    classes = evidence.detail("linear_accuracy", "n_classes", level=finest)
+    skill = evidence.skill(finest)
+    if classes is None or skill is None or skill < SKILL_SEPARATED:
+        return False
+    return covariance >= 0.5 * (classes - 1)
 
 
 CHECK = Check(

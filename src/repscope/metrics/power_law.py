@@ -55,7 +55,7 @@ def alpha_ranks(eigenvalues: Spectrum, n: int) -> tuple[int, int]:
     source="Agrawal et al. 2022 (α-ReQ); Stringer et al. 2019",
     misleads="the first ranks are not fitted, so that a collapsed representation can "
     "show "
-    "a moderate α; n below 8 d biases small α downwards; never compare α over "
+    "a moderate α; n below 8 d biases small α; never compare α over "
     "different "
     "ranks, layers or methods, and never judge by it alone",
 )
