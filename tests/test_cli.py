@@ -289,7 +289,7 @@ def test_what_is_read_is_never_written_to(here, words, message, capsys):
         (["RS102"], 1, ["gate failed: RS102 dimensional collapse: found"]),
         (["effective_rank>0", "any"], 1, ["gate failed: effective_rank "]),
         (["RS101", "effective_rank<1"], 0, []),
-        (["RS777"], 2, ["error: --fail-on: this run has no finding RS777"]),
+        (["RS777"], 2, ["error: unknown finding code 'RS777'"]),
         (["efective_rank<1"], 2, ["fix: did you mean effective_rank?"]),
         (["effective_rank<baseline"], 2, ["needs a baseline"]),
     ],
@@ -300,7 +300,8 @@ def test_gates_decide_the_exit_code(diagnosed, gates, code, said, capsys):
     errors = capsys.readouterr().err
     assert all(line in errors for line in said)
     assert bool(errors) == bool(said)
-    assert Path("out/report.html").exists()
+    refused = any("unknown" in line or "mean" in line for line in said)
+    assert Path("out/report.html").exists() != refused  # before anything is computed
 
 
 def test_compare_prints_and_saves(here, capsys):

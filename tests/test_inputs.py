@@ -168,7 +168,8 @@ def test_images_are_a_folder_or_a_column(folder):
     store = opened().store
     Path("pictures").mkdir()
     assert image_source("pictures", store) == Path("pictures")
-    assert image_source("fine", store) == "fine"
+    with pytest.raises(InputError, match="no folder and no column 'fine'"):
+        image_source("fine", store)
     assert image_source(None, store) is None
     with pytest.raises(InputError, match="--images: no folder and no column 'pics'"):
         image_source("pics", store)

@@ -25,7 +25,7 @@ from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.compare import compare
 from repscope.diagnosis.demo import run_demo
 from repscope.diagnosis.diagnose import diagnose
-from repscope.diagnosis.gate import Gate, evaluate, parse_gates
+from repscope.diagnosis.gate import Gate, check_gates, evaluate, parse_gates
 from repscope.diagnosis.supervised import PROBE_MAXIMUM_ROWS
 from repscope.metrics.catalogue import METRICS
 from repscope.metrics.intervals import n_blocks
@@ -78,9 +78,10 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
         InputError: for features, labels or ids that cannot be used.
     """
     sources = inputs.sources
-    gates = parse_gates(output.fail_on)
+    gates = parsed_gates(output.fail_on)
     out = output.out or Path(f"{Path(sources.features).resolve().stem}-report")
-    check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
+    if not dry_run:
+        check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
     data = open_inputs(inputs)
     images = image_source(sources.images, data.store)
     if dry_run:
@@ -103,6 +104,18 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
     return judge(gates, report.record)
 
 
+def parsed_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
+    """Return the gates of ``--fail-on``, refusing unknown names before computing.
+
+    Raises:
+        UsageError: for an expression, a code or a metric that does not exist.
+    """
+    gates = parse_gates(texts)
+    codes = [check.code for check in CHECKS]
+    check_gates(gates, codes, [metric.name for metric in METRICS])
+    return gates
+
+
 def compare_runs(folders: Sequence[Path], output: Output) -> int:
     """Compare saved runs with the first of them, save the comparison and print it.
 
@@ -123,7 +136,7 @@ def compare_runs(folders: Sequence[Path], output: Output) -> int:
             found=f"{len(folders)}",
             fix="repscope compare BASELINE-report OTHER-report",
         )
-    gates = parse_gates(output.fail_on)
+    gates = parsed_gates(output.fail_on)
     out = output.out or Path("comparison-report")
     check_folder(out, overwrite=output.overwrite, read=folders)
     runs = [Report.load(folder) for folder in folders]
@@ -295,7 +308,11 @@ def _levels(columns: Columns) -> str:
 def save_and_show(report: Report, out: Path, output: Output) -> None:
     """Write a report's folder, with the command that made it, and print the run."""
     made = dataclasses.replace(report.record.provenance, command=output.command)
-    record = dataclasses.replace(report.record, provenance=made)
+    commands = tuple(
+        command.replace("OUT", shlex.quote(str(out)))
+        for command in report.record.next_commands
+    )
+    record = dataclasses.replace(report.record, provenance=made, next_commands=commands)
     Report(record, report.samples).save(out, overwrite=output.overwrite)
     show_run(record, out, output)
 

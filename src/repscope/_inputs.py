@@ -218,7 +218,7 @@ def image_source(text: str | None, store: Store) -> Path | str | None:
     Raises:
         InputError: where it is neither.
     """
-    if text is None or text in store.column_names:
+    if text is None or store.holds_images(text):
         return text
     if not Path(text).is_dir():
         raise InputError(

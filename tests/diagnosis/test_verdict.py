@@ -57,23 +57,23 @@ VERDICTS = {
     "a warning, core open": (
         {"RS101": UNDECIDED, "RS302": FOUND},
         "WARN",
-        "found: RS302 shared features; 1 of 2 checks undecided.",
+        "found: RS302 shared features; undecided: RS101 complete collapse.",
     ),
-    "sound": (CORE, "HEALTHY", "no failure found in 2 checks."),
+    "sound": (CORE, "HEALTHY", "no failure found."),
     "advisories do not count": (
         CORE | {"RS501": FOUND, "RS502": UNDECIDED},
         "HEALTHY",
-        "no failure found in 2 checks.",
+        "no failure found.",
     ),
     "others open": (
         CORE | {"RS103": UNDECIDED, "RS201": NOT_APPLICABLE, "RS302": ABSENT},
         "HEALTHY",
-        "no failure found in 3 checks; 1 of 5 checks undecided.",
+        "no failure found; undecided: RS103 flat spectrum.",
     ),
     "collapse open": (
         CORE | {"RS102": UNDECIDED, "RS302": ABSENT},
         "UNDECIDED",
-        "whether it collapsed cannot be told; 1 of 3 checks undecided.",
+        "whether it collapsed cannot be told; undecided: RS102 dimensional collapse.",
     ),
     "nothing": ({}, "UNDECIDED", "whether it collapsed cannot be told."),
     "advisories alone": (
@@ -99,9 +99,9 @@ def test_every_check_that_counts_can_change_the_word(code):
     assert word == expected
 
 
-def test_what_labels_explain_away_is_not_called_healthy():
-    # Three dimensions are left of 64, but they separate the five coarse classes.
-    assert diagnosed("rank 3", 1000, 64, 0).verdict.word == "UNDECIDED"
+def test_a_coarse_level_does_not_explain_a_low_rank_away():
+    # Three dimensions of 64 separate the five coarse classes, not the ten fine ones.
+    assert diagnosed("rank 3", 1000, 64, 0).verdict.word == "COLLAPSED"
 
 
 def test_labels_are_asked_for_first_then_a_reference_then_a_comparison():

@@ -86,7 +86,7 @@ def compare(*runs: Report | str | Path) -> Report:
             differences_table(differences),
             values_table(opened),
         ),
-        glossary=baseline.record.glossary,
+        glossary=tuple({f.id: f for r in opened for f in r.record.glossary}.values()),
         notices=_notices(baseline, others),
     )
     return Report(record, Samples({}))
@@ -119,9 +119,13 @@ def _named(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
 def _shared_ids(
     baseline: ComparedRun, run: ComparedRun
 ) -> tuple[Shaped[np.ndarray, " m"], Shaped[np.ndarray, " m"]]:
-    """Return the positions in both runs of the ids that both have."""
+    """Return the positions in both runs of the ids that both have.
+
+    Row numbers name the same images only where both runs have equally many rows.
+    """
     first, second = baseline.samples.columns.get("id"), run.samples.columns.get("id")
-    if first is None or second is None:
+    nameless = baseline.has_row_numbers and run.has_row_numbers
+    if first is None or second is None or (nameless and len(first) != len(second)):
         return np.arange(0), np.arange(0)
     if first.dtype.kind != second.dtype.kind:
         first, second = first.astype(str), second.astype(str)
@@ -322,6 +326,11 @@ def _notices_of(baseline: ComparedRun, run: ComparedRun) -> list[str]:
             f"in "
             f"both, of {mine.n:,} and {theirs.n:,}; spectra are compared unpaired"
         )
+        if run.has_row_numbers and baseline.has_row_numbers:
+            notices.append(
+                f"{run.name} and {baseline.name} have no ids, so no row is compared "
+                "with its like: give --ids where they share images"
+            )
     if mine.split_fingerprint != theirs.split_fingerprint and shared:
         notices.append(
             f"{run.name} was tested on other rows than {baseline.name}; accuracies are "

@@ -60,6 +60,15 @@ class ComparedRun:
     record: RunRecord
     samples: Samples
 
+    @property
+    def has_row_numbers(self) -> bool:
+        """Whether its ids are the numbers of its rows, because none were given."""
+        ids = self.samples.columns.get("id")
+        rows = self.samples.columns.get("row")
+        if ids is None or rows is None or ids.dtype.kind not in "iu":
+            return False
+        return bool((ids == rows).all())
+
 
 def differences_table(differences: Sequence[Difference]) -> Table:
     """Return every difference with its interval and verdict."""

@@ -61,6 +61,6 @@ CHECK = Check(
     severity="advisory",
     needs="features",
     name="data_hygiene",
-    remedies=("remove_duplicates", "find_nonfinite"),
+    remedies=("remove_duplicates", "drop_constant_features", "find_nonfinite"),
     decide=decide,
 )

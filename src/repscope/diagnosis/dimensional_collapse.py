@@ -25,6 +25,8 @@ MINIMUM_RANK_BOUND = 10
 REFERENCE_FACTOR = 3.0
 # Labels that a probe reads this well need only c - 1 dimensions.
 SKILL_SEPARATED = 0.9
+# From this skill on the explanation says how a probe can still read them.
+SKILL_STILL_READ = 0.5
 
 
 def decide(evidence: Evidence) -> Judgement:
@@ -87,7 +89,7 @@ def _judge(
     if few:
         return Judgement(
             Status.FOUND,
-            f"{told}.",
+            f"{told}.{_still_read(evidence)}",
             action="Strengthen what decorrelates features (the covariance or "
             "redundancy "
             "term, more negatives, a wider projector) and train again; do not "
@@ -102,6 +104,18 @@ def _judge(
             shown,
         )
     return absent(f"{told}.", shown)
+
+
+def _still_read(evidence: Evidence) -> str:
+    """Return why a probe may read as much as before, where it reads a lot."""
+    skills = [evidence.skill(level) or 0.0 for level in evidence.levels]
+    if max(skills, default=0.0) < SKILL_STILL_READ:
+        return ""
+    return (
+        f" A linear probe on standardised features still reads labels (skill "
+        f"{max(skills):.2f}), since it blows small dimensions up; distances between "
+        "images, and anything noisy, no longer see them."
+    )
 
 
 def _labels_explain(evidence: Evidence, covariance: float) -> bool:

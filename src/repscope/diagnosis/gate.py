@@ -12,7 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from repscope._checking import Undecidable, UsageError, did_you_mean
+from repscope._checking import (
+    Undecidable,
+    UsageError,
+    check_choice,
+    did_you_mean,
+)
 from repscope.records import Finding, Measurement, RunRecord, Status
 
 Unit = Literal["", "d", "n", "baseline"]
@@ -100,6 +105,24 @@ class GateResult:
     def passed(self) -> bool:
         """Whether no gate failed."""
         return not self.failures
+
+
+def check_gates(
+    gates: Iterable[Gate], codes: Iterable[str], metrics: Iterable[str]
+) -> None:
+    """Raise UsageError for a gate on a code or metric that does not exist.
+
+    Args:
+        gates: parsed.
+        codes: of all checks.
+        metrics: names of all metrics.
+    """
+    known_codes, known_metrics = list(codes), list(metrics)
+    for gate in gates:
+        if isinstance(gate, NumberGate):
+            check_choice("metric", gate.name, known_metrics)
+        elif gate.code != "any" and "x" not in gate.code:
+            check_choice("finding code", gate.code, known_codes)
 
 
 def parse_gates(texts: Iterable[str]) -> tuple[Gate, ...]:

@@ -11,6 +11,7 @@ from repscope.records import Measurement, Status
 # 16 % at n = 128, d = 64).
 ROWS_PER_FEATURE = 8
 ALPHA_BIASED_BELOW = 1.0
+MORE_ROWS = "Embed more images, or compare only runs measured on the same ones."
 
 
 def decide(evidence: Evidence) -> Judgement:
@@ -20,26 +21,29 @@ def decide(evidence: Evidence) -> Judgement:
     shown = evidence.those("alpha", "effective_rank_covariance")
     if rank is None or rank.d is None:
         return undecided("The spectrum was not measured.", shown)
-    told = []
+    told, todo = [], []
     n, d = rank.n, rank.d
     if n <= d:
         told.append(
             f"{n:,} rows of {d:,} features: ranks are lower bounds, for the spectrum "
             f"shows {max(n - 1, 0):,} dimensions at most"
         )
+        todo.append(MORE_ROWS)
     elif n < ROWS_PER_FEATURE * d and _is_small(alpha):
         told.append(
             f"{n / d:.1f} rows per feature: an α below 1 is biased; "
             f"{ROWS_PER_FEATURE} per feature are needed"
         )
+        todo.append(MORE_ROWS)
     if alpha is not None and alpha.value is None:
         told.append(f"α has no value ({alpha.reason})")
+        todo.append("Read the effective ranks instead of α.")
     if not told:
         return absent(f"{n:,} rows of {d:,} features suffice.", shown)
     return Judgement(
         Status.FOUND,
         "; ".join(told) + ".",
-        action="Embed more images, or compare only runs measured on the same ones.",
+        action=" ".join(todo),
         evidence=shown,
     )
 

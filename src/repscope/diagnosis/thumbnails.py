@@ -106,7 +106,9 @@ def _folder_reader(folder: Path, representation: Representation) -> PixelsOf:
         )
     named = _by_name(folder, files)
     by_row = dict(zip(representation.rows.tolist(), representation.ids, strict=True))
-    if all(str(one) in named for one in representation.ids.tolist()):
+    known = [str(one) in named for one in representation.ids.tolist()]
+    # Numbers may match names by chance; words do not, and some may be missing.
+    if all(known) or (representation.ids.dtype.kind == "U" and any(known)):
         return lambda row: _decode_file(_named(named, str(by_row[row])))
     n = int(representation.rows[-1]) + 1
     if len(files) != n:
@@ -114,7 +116,7 @@ def _folder_reader(folder: Path, representation: Representation) -> PixelsOf:
             f"{folder}: images cannot be matched to rows",
             found=f"{len(files):,} images, named like {files[0].name!r}",
             expected=f"{n:,}, or file names that are the ids",
-            fix="pass ids that are the images' file names",
+            fix=f"pass ids that are the images' file names, such as {files[0].name!r}",
         )
     return lambda row: _decode_file(files[row])
 

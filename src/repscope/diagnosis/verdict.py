@@ -15,8 +15,8 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
     found = [f for f in counted if f.status is Status.FOUND]
     open_ones = [f for f in counted if f.status is Status.UNDECIDED]
     decided = [f for f in counted if f.status in (Status.FOUND, Status.ABSENT)]
-    rest = f"; {len(open_ones)} of {len(counted)} checks undecided" if open_ones else ""
-    names = ", ".join(f"{f.code} {f.title}" for f in found)
+    rest = f"; undecided: {_named(open_ones)}" if open_ones else ""
+    names = _named(found)
     if any(f.code in ("RS101", "RS102") for f in found):
         return Verdict(word="COLLAPSED", sentence=f"found: {names}{rest}.")
     if found:
@@ -26,8 +26,11 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
         return Verdict(
             word="UNDECIDED", sentence=f"whether it collapsed cannot be told{rest}."
         )
-    said = f"no failure found in {len(decided)} checks"
-    return Verdict(word="HEALTHY", sentence=f"{said}{rest}.")
+    return Verdict(word="HEALTHY", sentence=f"no failure found{rest}.")
+
+
+def _named(findings: Sequence[Finding]) -> str:
+    return ", ".join(f"{finding.code} {finding.title}" for finding in findings)
 
 
 def next_commands(

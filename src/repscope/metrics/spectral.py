@@ -317,7 +317,7 @@ def spectral_flatness(eigenvalues: Spectrum, n: int) -> float:
     needs="spectrum",
     range="[0, 1]",
     bounds=(0.0, 1.0),
-    direction="higher",
+    direction="none",
     minimum_n=2,
     cost="O(n d)",
     source="the share of the mean square that is variance (law of total variance)",

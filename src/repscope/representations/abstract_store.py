@@ -58,6 +58,10 @@ class Store(abc.ABC):
             InputError: where there is no such column or it has not n values.
         """
 
+    def holds_images(self, name: str) -> bool:
+        """Return whether `images` knows a column of that name."""
+        return name in getattr(self, "image_names", ())
+
     @abc.abstractmethod
     def images(self, name: str, rows: Sequence[int]) -> list[bytes]:
         """Return the encoded images (JPEG, PNG, ...) of some rows, in their order.
