@@ -114,7 +114,7 @@ def _still_read(evidence: Evidence) -> str:
     return (
         f" A linear probe on standardised features still reads labels (skill "
         f"{max(skills):.2f}), since it blows small dimensions up; distances between "
-        "images, and anything noisy, no longer see them."
+        "images, and anything noisy, hardly see them."
     )
 
 
