@@ -18,6 +18,8 @@ EFFECTIVE_RANK_SHARE_COLLAPSED = 0.2
 # ...and up to this share the evidence does not decide.
 EFFECTIVE_RANK_SHARE_BORDER = 0.25
 BORDER_FACTOR = 1.5
+# With a tail this short the rank is suspect however large it is: controls keep .27.
+EFFECTIVE_RANK_SHARE_SUSPECT = 0.1
 # Features narrower than this are not many dimensions to begin with.
 MINIMUM_RANK_BOUND = 10
 # A reference of the same images with this many times the rank decides a borderline
@@ -73,7 +75,7 @@ def _judge(
         f"(effective rank of the covariance); small ones included, {singular:.1f}"
     )
     few = covariance <= limit and share <= EFFECTIVE_RANK_SHARE_COLLAPSED
-    border = (
+    border = share <= EFFECTIVE_RANK_SHARE_SUSPECT or (
         covariance <= BORDER_FACTOR * limit and share <= EFFECTIVE_RANK_SHARE_BORDER
     )
     reference = evidence.value("effective_rank_covariance", layer="reference")

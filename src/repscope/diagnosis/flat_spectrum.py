@@ -14,6 +14,8 @@ FLATNESS_NOISE = 0.8
 # having.
 SKILL_READS = 0.5
 SKILL_NONE = 0.2
+# With fewer rows no probe can read whitened features.
+MINIMUM_ROWS_PER_FEATURE = 2
 
 
 def decide(evidence: Evidence) -> Judgement:
@@ -49,6 +51,16 @@ def decide(evidence: Evidence) -> Judgement:
         return undecided(
             f"{flat}, and a linear probe reads little, yet more than guessing (skill "
             f"{max(known):.2f}): whitened features and hard labels look the same.",
+            shown,
+        )
+    measured = evidence.measurement("spectral_flatness")
+    if measured and measured.n <= MINIMUM_ROWS_PER_FEATURE * (measured.d or 0):
+        return undecided(
+            f"{flat}, and a linear probe reads no label from it, but {measured.n:,} "
+            f"rows "
+            f"of {measured.d:,} features are too few: once whitened they lie equally "
+            f"far "
+            "apart, whatever they hold.",
             shown,
         )
     return Judgement(

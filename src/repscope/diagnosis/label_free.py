@@ -30,6 +30,8 @@ from repscope.representations.moments import Moments
 # Eigenvalues of the uncentred matrix cost a second decomposition per block; above this
 # width RankMe is given without an interval.
 RANKME_INTERVAL_MAXIMUM_D = 1024
+# Below this share of the scatter a difference of sums has lost too many digits.
+DOWNDATE_MINIMUM_SHARE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ def _states_without(
     """
 
     def without(block: Moments) -> SpectrumState:
-        return _state(moments.without(block), uncentred=uncentred)
+        return _state(_rest(moments, blocks, block), uncentred=uncentred)
 
     with (
         threadpoolctl.threadpool_limits(1, user_api="blas"),
@@ -72,10 +74,29 @@ def _states_without(
         return list(pool.map(without, blocks))
 
 
+def _rest(moments: Moments, blocks: Sequence[Moments], left_out: Moments) -> Moments:
+    """Return the moments without one block.
+
+    Taking a block off the whole is quick, and exact unless that block holds nearly all
+    of the scatter; the others are then merged anew.
+    """
+    rest = moments.without(left_out)
+    kept = np.trace(rest.scatter)
+    if kept > DOWNDATE_MINIMUM_SHARE * np.trace(moments.scatter):
+        return rest
+    merged = Moments(moments.d)
+    for block in blocks:
+        if block is not left_out:
+            merged.merge(block)
+    return merged
+
+
 def _rankme(state: SpectrumState) -> float:
     if state.singular_values is None:
         raise Undecidable("not computed without a block")
-    return spectral.rankme(state.singular_values)
+    # There are min(n, d) singular values; padding zeros would each add RankMe's
+    # epsilon.
+    return spectral.rankme(state.singular_values[: state.n])
 
 
 SPECTRAL: tuple[tuple[Callable, Callable[[SpectrumState], Estimate | float]], ...] = (

@@ -29,6 +29,8 @@ from repscope.representations.representation import Level, Representation
 MAXIMUM_D = 16_384
 # Values of a part of a block that fits into a processor's cache (2 MB in float64).
 CACHE_VALUES = 2**18
+# Features whose negative part is below this share of their magnitude count as positive.
+NEGATIVE_MINIMUM_SHARE = 1e-3
 # Class moments are kept per jackknife block up to this many numbers in all.
 CLASS_BLOCK_VALUES = 2**25
 
@@ -59,7 +61,7 @@ class Survey:
         column_l1: (d,) mean over rows of |feature|, standardised where some are
             negative.
         row_hashes: (n,) equal for equal rows.
-        is_negative: whether any value is below zero.
+        is_negative: whether features take both signs, beyond rounding.
     """
 
     representation: Representation
@@ -111,7 +113,14 @@ def without_nonfinite(
         raise NonFiniteFeatureError(representation.name, n_bad, first)
     if n_bad == len(finite):
         raise InputError(f"{representation.name}: every row contains NaN or infinity")
-    return representation.subset(np.flatnonzero(finite)), n_bad
+    kept = representation.subset(np.flatnonzero(finite))
+    if kept.is_test is not None and (kept.is_test.all() or not kept.is_test.any()):
+        side = "training" if kept.is_test.all() else "test"
+        raise InputError(
+            f"{representation.name}: every {side} row contains NaN or infinity",
+            expected="finite rows on both sides of the split",
+        )
+    return kept, n_bad
 
 
 def _in_cache(block: Array) -> Iterator[slice]:
@@ -181,8 +190,9 @@ class _Pass:
             whole.merge(part)
         keeps_blocks = self.n_blocks > 1
         scores = {name: np.concatenate(p) for name, p in self.scores.items()}
+        is_negative = self.is_negative and _takes_both_signs(whole, scores)
         argmax, column_l1, sparsity = _second_pass(
-            self.representation, whole, self.argmax, scores, self.is_negative
+            self.representation, whole, self.argmax, scores, is_negative
         )
         return Survey(
             representation=self.representation,
@@ -195,7 +205,7 @@ class _Pass:
             argmax=argmax,
             column_l1=column_l1,
             row_hashes=np.concatenate(self.hashes),
-            is_negative=self.is_negative,
+            is_negative=is_negative,
         )
 
     def _group(self, level: Level) -> GroupSums:
@@ -204,6 +214,17 @@ class _Pass:
         for part in parts:
             whole.merge(part)
         return GroupSums(level, whole, tuple(parts) if self.group_blocks > 1 else ())
+
+
+def _takes_both_signs(
+    moments: Moments, scores: Mapping[str, Float[np.ndarray, " n"]]
+) -> bool:
+    """Return whether more than rounding of the features' magnitude is negative."""
+    if "l1_norm" not in scores:
+        return True
+    magnitude = float(scores["l1_norm"].sum())
+    negative = (magnitude - moments.n * float(moments.mean.sum())) / 2
+    return negative > NEGATIVE_MINIMUM_SHARE * magnitude
 
 
 def _second_pass(
@@ -232,7 +253,7 @@ def _second_pass(
             argmax += argmax_shares(standard)
             column_l1 += np.abs(standard).sum(axis=0) / moments.n
     if not is_negative:
-        column_l1 = moments.mean
+        column_l1 = np.abs(moments.mean)
     return argmax, column_l1, {"soft_sparsity": np.concatenate(sparsity)}
 
 

@@ -107,6 +107,11 @@ def jackknifed(
     value = compute(None)
     try:
         replicates = np.array([compute(block) for block in range(len(sizes))])
+    except Undecidable:
+        return None
+    if not np.isfinite(replicates).all():
+        return None
+    try:
         return jackknife(value, replicates, sizes)
     except Undecidable:
         return None
