@@ -17,7 +17,7 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
     decided = [f for f in counted if f.status in (Status.FOUND, Status.ABSENT)]
     rest = f"; undecided: {_named(open_ones)}" if open_ones else ""
     names = _named(found)
-    if any(f.code in ("RS101", "RS102") for f in found):
+    if any(f.code in CORE_CODES for f in found):
         return Verdict(word="COLLAPSED", sentence=f"found: {names}{rest}.")
     if found:
         return Verdict(word="WARN", sentence=f"found: {names}{rest}.")
