@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from repscope._checking import InputError, UsageError, check_choice
+from repscope.files import saving
 from repscope.records import (
     Finding,
     Measurement,
@@ -25,7 +26,7 @@ from repscope.records import (
     to_dict,
     to_json,
 )
-from repscope.report import figures, page, samples_file, saving, terminal, wording
+from repscope.report import figures, page, samples_file, terminal, wording
 
 PAGE_NAME = "report.html"
 RESULTS_NAME = "results.json"

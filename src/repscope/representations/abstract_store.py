@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError, UsageError
-from repscope.representations.file_access import closest
+from repscope.files.file_access import closest
 
 
 class Store(abc.ABC):

@@ -14,6 +14,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError, UsageError
+from repscope.files.file_access import closest, open_unchanged, stamp_of
+from repscope.files.sniffing import SAVE_FIX
+from repscope.files.zip_archive import checked_members, open_archive
 from repscope.representations.abstract_store import (
     Store,
     check_column_length,
@@ -22,10 +25,7 @@ from repscope.representations.abstract_store import (
     no_column,
     no_images,
 )
-from repscope.representations.file_access import closest, open_unchanged, stamp_of
-from repscope.representations.sniffing import SAVE_FIX
 from repscope.representations.stored_array import Place, StoredArray, read_npy_header
-from repscope.representations.zip_archive import checked_members, open_archive
 
 # Arrays listed in an error; more help nobody.
 LISTED = 8

@@ -20,6 +20,12 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from repscope._checking import InputError
+from repscope.files.file_access import (
+    Stamp,
+    check_unchanged,
+    open_unchanged,
+    stamp_of,
+)
 from repscope.representations.abstract_store import (
     Store,
     assembled,
@@ -33,12 +39,6 @@ from repscope.representations.feature_columns import (
     SERIES_LENGTH,
     choose_features,
     series,
-)
-from repscope.representations.file_access import (
-    Stamp,
-    check_unchanged,
-    open_unchanged,
-    stamp_of,
 )
 
 # Rows from which the columns' types are told.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from repscope._checking import InputError
-from repscope.representations.file_access import closest
+from repscope.files.file_access import closest
 
 # Words that mark a column as metadata wherever they stand in its name.
 METADATA_WORDS = frozenset(

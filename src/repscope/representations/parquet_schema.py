@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError
+from repscope.files.sniffing import ENCODER_FIX, SAVE_FIX
 from repscope.representations.arrays_on_disk import listing
 from repscope.representations.feature_columns import choose_features, series
-from repscope.representations.sniffing import ENCODER_FIX, SAVE_FIX
 
 # Fewer columns of floats than this are scores, not features.
 MINIMUM_SCALARS = 2

@@ -15,6 +15,13 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError, MissingExtraError, RepscopeError
+from repscope.files.file_access import (
+    Stamp,
+    check_unchanged,
+    damaged,
+    open_unchanged,
+    stamp_of,
+)
 from repscope.representations.abstract_store import (
     Store,
     assembled,
@@ -23,13 +30,6 @@ from repscope.representations.abstract_store import (
     is_a_feature,
     no_column,
     no_images,
-)
-from repscope.representations.file_access import (
-    Stamp,
-    check_unchanged,
-    damaged,
-    open_unchanged,
-    stamp_of,
 )
 from repscope.representations.parquet_schema import (
     choose_scalars,

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from repscope._arrays import Array, as_matrix, host
 from repscope._checking import InputError, UsageError, check_length
-from repscope.representations.levels import (
+from repscope.data.levels import (
     Level,
     as_vector,
     encode_attribute,

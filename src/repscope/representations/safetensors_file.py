@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from repscope._checking import InputError
-from repscope.representations.arrays_on_disk import ArrayStore, choose_store
-from repscope.representations.file_access import damaged, open_unchanged, stamp_of
-from repscope.representations.sniffing import (
+from repscope.files.file_access import damaged, open_unchanged, stamp_of
+from repscope.files.sniffing import (
     SAFETENSORS_HEADER_LIMIT,
     refuse_weights,
 )
+from repscope.representations.arrays_on_disk import ArrayStore, choose_store
 from repscope.representations.stored_array import Place, StoredArray
 
 _TYPES = {

@@ -16,18 +16,18 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError
-from repscope.representations.abstract_store import (
-    Store,
-    check_rows,
-    no_column,
-)
-from repscope.representations.file_access import local_path, reading
-from repscope.representations.sniffing import (
+from repscope.files.file_access import local_path, reading
+from repscope.files.sniffing import (
     ENCODER_FIX,
     IMAGE_SUFFIXES,
     PICKLE_SUFFIXES,
     SAVE_FIX,
     SUFFIXES,
+)
+from repscope.representations.abstract_store import (
+    Store,
+    check_rows,
+    no_column,
 )
 
 # What lies beside shards without being one.

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError
+from repscope.files.file_access import local_path, open_unchanged, stamp_of
+from repscope.files.sniffing import Kind, check_readable, sniff
 from repscope.representations.abstract_store import Store
 from repscope.representations.arrays_on_disk import (
     open_npy,
@@ -22,11 +24,9 @@ from repscope.representations.arrays_on_disk import (
     stored_npz,
 )
 from repscope.representations.csv_table import csv_columns, open_csv, typed
-from repscope.representations.file_access import local_path, open_unchanged, stamp_of
 from repscope.representations.parquet_table import open_parquet, parquet_columns
 from repscope.representations.safetensors_file import open_safetensors
 from repscope.representations.shards import open_shards
-from repscope.representations.sniffing import Kind, check_readable, sniff
 from repscope.representations.torch_file import open_torch
 
 __all__ = ["Store", "open_store", "read_columns"]

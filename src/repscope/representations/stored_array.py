@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._checking import InputError
-from repscope.representations.file_access import (
+from repscope.files.file_access import (
     Stamp,
     check_unchanged,
     damaged,
     fill,
     open_unchanged,
 )
-from repscope.representations.zip_archive import open_member
+from repscope.files.zip_archive import open_member
 
 MAGIC = b"\x93NUMPY"
 # Longer headers than this come from no array of numbers; NumPy has the same limit.

@@ -1,12 +1,8 @@
-"""Features in `.pt` and `.pth` files, which are pickles inside a zip archive.
+"""Features in `.pt` and `.pth` files: tensors and plain values, nothing else.
 
-They are read in one place only, by the loader of torch that accepts nothing but tensors
-and plain values. A network's weights are recognised and refused: they are no features.
+A network's weights are recognised and refused: they are no features.
 """
 
-import pickle
-import struct
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +13,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from repscope._arrays import Array, host
-from repscope._checking import InputError, MissingExtraError
+from repscope._checking import InputError
+from repscope.files.file_access import Stamp, check_unchanged, stamp_of
+from repscope.files.sniffing import ENCODER_FIX, SAVE_FIX, refuse_weights
+from repscope.files.torch_archive import check_sums, load_archive
 from repscope.representations.abstract_store import (
     Store,
     check_column_length,
@@ -27,40 +26,12 @@ from repscope.representations.abstract_store import (
     no_images,
 )
 from repscope.representations.arrays_on_disk import choose_name, listing, no_array
-from repscope.representations.file_access import (
-    Stamp,
-    check_unchanged,
-    damaged,
-    open_unchanged,
-    stamp_of,
-)
-from repscope.representations.sniffing import ENCODER_FIX, SAVE_FIX, refuse_weights
-from repscope.representations.zip_archive import checked_members, open_archive
 
-# Older versions of torch run programs from files, weights_only or not (CVE-2025-32434,
-# CVE-2026-24747).
-TORCH_FLOOR = (2, 10)
 # A tensor may be this much larger than its file: a repeated row is stored once.
 EXPANSION_RATIO = 20
 EXPANSION_BYTES = 64 * 2**20
 # An archive of more tensors than this is a network, not features with their labels.
 FEATURE_TENSORS = 16
-
-# What torch raises for a file that it cannot or will not read.
-_FAULTS = (
-    pickle.PickleError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +84,7 @@ def open_torch(path: Path, column: str | None) -> TorchStore:
     """
     stamp = stamp_of(path)
     values = _load_named(path, stamp)
-    _check_sums(path, stamp)
+    check_sums(path, stamp)
     tensors = {name: value for name, value in values.items() if _is_plain(value)}
     found = listing({name: _described(tensor) for name, tensor in tensors.items()})
     matrices = [name for name, tensor in tensors.items() if tensor.ndim == 2]
@@ -132,17 +103,9 @@ def open_torch(path: Path, column: str | None) -> TorchStore:
     return TorchStore(path, n, d, dtype, tuple(columns), stamp, column)
 
 
-def _check_sums(path: Path, stamp: Stamp) -> None:
-    """Raise InputError where a checksum is wrong; torch does not compare them."""
-    with open_unchanged(path, stamp) as file, open_archive(file, path.name) as archive:
-        broken = archive.testzip()
-    if broken is not None:
-        raise damaged(path.name, f"the checksum of {broken} is wrong")
-
-
 def _load_named(path: Path, stamp: Stamp) -> dict[str, Any]:
     """Return what a `.pt` file holds, by name; "" is the name of a lone tensor."""
-    loaded = _load(path, stamp)
+    loaded = load_archive(path, stamp, _not_plain)
     if isinstance(loaded, Mapping):
         named = {str(key): value for key, value in loaded.items()}
     elif isinstance(loaded, list | tuple):
@@ -165,36 +128,6 @@ def _load_named(path: Path, stamp: Stamp) -> dict[str, Any]:
                 fix="if you trust it, save it in full: tensor.contiguous()",
             )
     return named
-
-
-def _load(path: Path, stamp: Stamp) -> Any:
-    """Return what a `.pt` file holds: tensors and plain values, nothing else.
-
-    This is the only place that calls `torch.load`: with `weights_only`, and only on zip
-    archives of a believable size. What torch says about a file it refuses is not passed
-    on, because it recommends to load without that protection.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError(f"{path.name}: torch is needed", "train") from error
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < TORCH_FLOOR:
-        raise MissingExtraError(
-            f"{path.name}: torch {torch.__version__} cannot read it safely", "train"
-        )
-    with open_unchanged(path, stamp) as file:
-        with open_archive(file, path.name) as archive:
-            members = checked_members(archive, path.name, stamp.size)
-        file.seek(0)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they too recommend unsafe loading
-                return torch.load(
-                    file, map_location="cpu", weights_only=True, mmap=False
-                )
-        except _FAULTS:
-            tensors = sum("/data/" in member.filename for member in members)
-            raise _not_plain(path.name, tensors) from None
 
 
 def _not_plain(name: str, tensors: int) -> InputError:

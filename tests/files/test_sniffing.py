@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from repscope._checking import InputError
-from repscope.representations.sniffing import (
+from repscope.files.sniffing import (
     Kind,
     check_readable,
     kind_of_head,

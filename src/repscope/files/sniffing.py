@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repscope._checking import InputError
-from repscope.representations.file_access import damaged, reading
+from repscope.files.file_access import damaged, reading
 
 HEAD_BYTES = 4096
 # The longest safetensors header that its specification allows.

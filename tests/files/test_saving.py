@@ -5,7 +5,7 @@ import re
 import pytest
 
 from repscope._checking import EXIT_ENVIRONMENT, ResourceError
-from repscope.report.saving import resource_error, write_together
+from repscope.files.saving import resource_error, write_together
 
 
 def _raising(number):

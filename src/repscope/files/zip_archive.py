@@ -13,7 +13,7 @@ from io import BufferedIOBase, BufferedReader
 from typing import cast
 
 from repscope._checking import InputError, RepscopeError
-from repscope.representations.file_access import damaged
+from repscope.files.file_access import damaged
 
 # An archive may unpack to this much, or to this many times its size.
 ARCHIVE_BYTES = 64 * 2**20
