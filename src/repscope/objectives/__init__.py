@@ -1,0 +1,1 @@
+"""What training minimises: losses of views, in two named parts."""
