@@ -1,6 +1,7 @@
 """Every picture a user may have is decoded rightly, or refused with a reason."""
 
 import base64
+import concurrent.futures
 import io
 import re
 import struct
@@ -52,6 +53,21 @@ def test_sixteen_bit_ramp_keeps_its_levels(kind):
     assert len(levels) >= 200
     np.testing.assert_array_equal(decoded[..., 0], ramp_16() >> 8)
     np.testing.assert_array_equal(decoded[..., 0], decoded[..., 2])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_depth_is_told_by_the_header_not_by_how_bright_pixels_are(kind):
+    # The brightest pixel would fit into 8 bits.
+    dark = np.array([[0, 100, 255]], np.uint16)
+    decoded = images.decode(encoded(Image.fromarray(dark), kind), "x")
+    assert decoded[0, :, 0].tolist() == [0, 0, 0]
+
+
+def test_sixteen_bit_colours_keep_their_upper_byte():
+    pixels = np.stack([ramp_16(), ramp_16()[:, ::-1], ramp_16() // 2], axis=2)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    data = png(pixels.shape[1], pixels.shape[0], lines, depth=16)
+    np.testing.assert_array_equal(images.decode(data, "x"), pixels >> 8)
 
 
 def big_endian_tiff(pixels):
@@ -153,13 +169,18 @@ def test_one_pixel_is_a_picture():
 
 def png_header(width, height):
     """Return a PNG that promises a size and holds one chunk of almost nothing."""
+    return png(width, height, b"\x00" * 100)
+
+
+def png(width, height, lines, depth=8):
+    """Return an RGB PNG, written by hand."""
 
     def chunk(kind, body):
         code = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + code
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\x00" * 100))
+    head = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines))
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
@@ -314,3 +335,48 @@ def test_decoding_is_silent():
         with pytest.raises(InputError):
             images.decode(png_header(12_000, 9_000), "x")
     assert caught == []
+
+
+def test_grey_is_luma_as_pillow_has_it():
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    )
+    grey = images.decode(encoded(picture), "x", channels=1)
+    np.testing.assert_array_equal(grey[..., 0], np.asarray(picture.convert("L")))
+    every = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    grey = images.decode(encoded(every), "x", channels=1)
+    assert grey[0, :, 0].tolist() == list(range(256))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("L", 1), ("1", 3), ("I;16", 1), ("RGB", 3), ("P", 3)]
+)
+def test_a_pillow_image_keeps_its_channels(mode, channels):
+    assert images.from_pillow(Image.new(mode, (5, 4)), "x").shape == (4, 5, channels)
+
+
+def test_a_pillow_image_that_is_too_large_is_refused():
+    refused = pytest.raises(InputError, match="^x: a picture of 8000 x 8000\n")
+    with Image.open(io.BytesIO(png_header(8_000, 8_000))) as picture, refused:
+        images.from_pillow(picture, "x")
+
+
+def test_threads_that_decode_leave_warnings_as_they_were():
+    data = [encoded(Image.fromarray(colours())), png_header(12_000, 9_000), b"no"]
+
+    def decoded(place):
+        try:
+            return images.decode(data[place % 3], "x").shape
+        except InputError:
+            return None
+
+    before = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        inner = list(warnings.filters)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            shapes = list(pool.map(decoded, range(600)))
+        assert list(warnings.filters) == inner
+    assert list(warnings.filters) == before
+    assert caught == []
+    assert shapes == [(16, 24, 3), None, None] * 200

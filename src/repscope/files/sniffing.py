@@ -227,6 +227,9 @@ def refuse_weights(name: str, values: Mapping[str, Any]) -> None:
         )
 
 
+_IDX_TYPES = frozenset((b"\x08", b"\x09", b"\x0b", b"\x0c", b"\x0d", b"\x0e"))
+
+
 def kind_of_head(head: bytes) -> Kind:
     """Return what the first bytes of a file say it is; zip archives excepted."""
     if not head:
@@ -240,7 +243,7 @@ def kind_of_head(head: bytes) -> Kind:
         return Kind.LEGACY_TORCH
     if _is_pickle(head):
         return Kind.PICKLE
-    if head[:2] == b"\0\0" and head[2] in b"\x08\x09\x0b\x0c\x0d\x0e":
+    if head[:2] == b"\0\0" and head[2:3] in _IDX_TYPES:
         return Kind.IDX
     return _kind_of_text(head) if _is_text(head) else Kind.UNKNOWN
 

@@ -5,14 +5,13 @@ here; the schemas and types passed in are pyarrow's.
 """
 
 import difflib
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from repscope._checking import InputError
+from repscope.files.parquet_names import is_image
 from repscope.files.sniffing import ENCODER_FIX, SAVE_FIX
 from repscope.representations.arrays_on_disk import listing
 from repscope.representations.feature_columns import choose_features, series
@@ -25,7 +24,6 @@ _INTEGERS = frozenset(
     ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 )
 _TEXTS = frozenset(["string", "large_string", "string_view", "bool"])
-_BINARIES = frozenset(["binary", "large_binary", "binary_view"])
 _LISTS = ("list<", "large_list<", "fixed_size_list<")
 
 
@@ -45,14 +43,6 @@ def is_scalar(kind: Any) -> bool:
     if str(kind).startswith("dictionary<"):
         kind = kind.value_type
     return str(kind) in _FLOATS | _INTEGERS | _TEXTS
-
-
-def is_image(kind: Any) -> bool:
-    """Return whether a type can hold encoded images: binary, or ``{bytes, ...}``."""
-    if str(kind).startswith("struct<"):
-        fields = {field.name: field.type for field in kind}
-        return str(fields.get("bytes")) in _BINARIES
-    return str(kind) in _BINARIES
 
 
 def described(kind: Any, width: int | None = None) -> str:
@@ -149,32 +139,3 @@ def _no_vector(
 
 def _all_columns(schema: Any) -> str:
     return listing({field.name: described(field.type) for field in schema})
-
-
-def class_names(schema: Any, name: str) -> list[str]:
-    """Return the names of a label column's classes, as Hugging Face stores them.
-
-    Args:
-        schema: of the file.
-        name: the column.
-
-    Returns:
-        The name of class 0, 1, ...; empty where the file has none.
-    """
-    try:
-        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        names = written["info"]["features"][name]["names"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    is_text = isinstance(names, list) and all(isinstance(one, str) for one in names)
-    return names if is_text else []
-
-
-def with_class_names(
-    codes: Shaped[np.ndarray, " n"], names: Sequence[str]
-) -> Shaped[np.ndarray, " n"]:
-    """Return class names for codes; the codes where one of them has no name."""
-    distinct = len(set(names)) == len(names) > 0
-    if not distinct or not len(codes) or codes.min() < 0 or codes.max() >= len(names):
-        return np.array(codes)
-    return np.array(names)[codes]

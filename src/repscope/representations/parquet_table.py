@@ -4,8 +4,6 @@ Checksums of pages are verified where the file has them. Batches are read throug
 small buffer, so that a file of one large row group does not fill the memory.
 """
 
-import contextlib
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +12,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from repscope._checking import InputError, MissingExtraError, RepscopeError
+from repscope._checking import InputError
 from repscope.files.file_access import (
     Stamp,
     check_unchanged,
     damaged,
-    open_unchanged,
     stamp_of,
 )
+from repscope.files.parquet_file import check_footer, open_table, read_column
+from repscope.files.parquet_names import is_image
 from repscope.representations.abstract_store import (
     Store,
     assembled,
@@ -34,16 +33,12 @@ from repscope.representations.abstract_store import (
 from repscope.representations.parquet_schema import (
     choose_scalars,
     choose_vector,
-    class_names,
-    is_image,
     is_scalar,
     is_vector,
     scalars_dtype,
     vector_dtype,
-    with_class_names,
 )
 
-BUFFER_BYTES = 2**18
 # Values decoded at once: Arrow holds about five times as much meanwhile.
 PIECE_BYTES = 4 * 2**20
 # Rows per step where single rows are picked: encoded images are large.
@@ -143,7 +138,7 @@ def open_parquet(
         MissingExtraError: where pyarrow is not installed.
     """
     stamp = stamp_of(path)
-    _check_footer(path, stamp)
+    check_footer(path, stamp)
     with open_table(path, stamp) as table:
         schema = table.schema_arrow
         if len(set(schema.names)) < len(schema.names):
@@ -180,79 +175,10 @@ def open_parquet(
 def parquet_columns(path: Path) -> dict[str, Shaped[np.ndarray, " n"]]:
     """Return every column of numbers or text of a Parquet file."""
     stamp = stamp_of(path)
-    _check_footer(path, stamp)
+    check_footer(path, stamp)
     with open_table(path, stamp) as table:
         names = [f.name for f in table.schema_arrow if is_scalar(f.type)]
         return {name: read_column(table, name) for name in names}
-
-
-@contextlib.contextmanager
-def open_table(path: Path, stamp: Stamp) -> Iterator[Any]:
-    """Open a Parquet file, unchanged; whatever is broken in it becomes an InputError.
-
-    Raises:
-        InputError: where it is damaged or has changed.
-        MissingExtraError: where pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{path.name}: pyarrow is needed to read Parquet", "parquet"
-        ) from error
-    with open_unchanged(path, stamp) as file:
-        try:
-            with pyarrow.parquet.ParquetFile(
-                file,
-                buffer_size=BUFFER_BYTES,
-                pre_buffer=False,
-                page_checksum_verification=True,
-            ) as table:
-                yield table
-        except RepscopeError:
-            raise
-        except (pyarrow.ArrowException, ValueError, LookupError) as error:
-            raise damaged(path.name, _first_line(error)) from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise damaged(path.name, _first_line(error)) from error
-
-
-def read_column(table: Any, name: str) -> Shaped[np.ndarray, " n"]:
-    """Return a column of numbers or text; a missing number is NaN, a missing text None.
-
-    Args:
-        table: the open file.
-        name: the column.
-    """
-    column = table.read(columns=[name]).column(name)
-    if str(column.type) == "bool":
-        column = column.cast("uint8")
-    values = column.to_numpy()
-    if values.dtype.kind in "iu":
-        return with_class_names(values, class_names(table.schema_arrow, name))
-    if values.dtype.kind != "O":
-        return np.array(values)
-    kind = object if column.null_count else str
-    return np.array(values.tolist(), dtype=kind)
-
-
-def _check_footer(path: Path, stamp: Stamp) -> None:
-    with open_unchanged(path, stamp) as file:
-        file.seek(-min(stamp.size, 4), os.SEEK_END)
-        if file.read() != b"PAR1":
-            raise InputError(
-                f"{path.name}: truncated: it does not end as a Parquet file does",
-                found=f"{stamp.size:,} bytes",
-                fix="copy, download or write it again",
-            )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:120]
 
 
 def _widths(table: Any, name: str) -> dict[str, int | None]:

@@ -1,0 +1,202 @@
+"""Rows to pixels: in threads, fitted, with a stand-in for what cannot be read.
+
+Which picture stands in is a hash of the unreadable one's id: it does not depend on
+batches, threads or the order of reading.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped, UInt8, UInt64
+
+from repscope._checking import InputError
+from repscope._images import Preprocess, fit, with_channels
+from repscope._randomness import sample_keys, uniform
+from repscope.data.images import ArrayImages, Images
+
+# Share of the pictures that may be unreadable before a run stops.
+ALLOWED_FAILURES = 0.01
+# Decoding scales to few threads; more only hold memory.
+MAXIMUM_THREADS = 8
+# Stand-ins that are tried before a set counts as unreadable.
+STAND_INS = 32
+# The draws that choose stand-ins; no other purpose has this seed.
+_STAND_IN_SEED = 0x57A4D14
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be read.
+
+    Args:
+        row: its row in the set that was read.
+        id: what the set calls it.
+        reason: why it could not be read.
+        replaced_by: the row whose picture stands in; None where it was left out.
+    """
+
+    row: int
+    id: str
+    reason: str
+    replaced_by: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pictures as one array.
+
+    Args:
+        array: (m, h, w, c).
+        failures: those that could not be read, in the order of the rows asked for.
+        good: (m,) False where another picture stands in.
+    """
+
+    array: UInt8[np.ndarray, "m h w c"]
+    failures: tuple[Failure, ...]
+    good: Bool[np.ndarray, " m"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """What reading needs to know of a set.
+
+    Args:
+        images: where pixels come from.
+        name: of the set, for errors.
+        rows: (n,) the row of each picture in `images`.
+        ids: (n,) what the set calls each.
+        keys: (n,) a hash of each id.
+    """
+
+    images: Images
+    name: str
+    rows: Int[np.ndarray, " n"]
+    ids: Shaped[np.ndarray, " n"]
+    keys: UInt64[np.ndarray, " n"]
+
+    def pixels(
+        self, chosen: Int[np.ndarray, " m"], preprocess: Preprocess | None
+    ) -> Pixels:
+        """Return the chosen pictures; another stands in for one that is unreadable.
+
+        Raises:
+            InputError: where pictures differ in size and there is no preprocess, or
+                none of those that should stand in can be read.
+        """
+        if isinstance(self.images, ArrayImages) and is_fit(self.images, preprocess):
+            array = self.images.array[self.rows[chosen]]
+            if preprocess is not None:
+                array = with_channels(array, preprocess.channels)
+            return Pixels(array, (), np.ones(len(chosen), dtype=bool))
+        good = np.ones(len(chosen), dtype=bool)
+        reasons: dict[int, str] = {}
+        array = np.empty((0, 0, 0, 0), dtype=np.uint8)
+        for place, one in enumerate(self._read(chosen, preprocess)):
+            if isinstance(one, InputError):
+                good[place], reasons[place] = False, one.what
+                continue
+            if array.shape[0] == 0:
+                array = np.empty((len(chosen), *one.shape), dtype=np.uint8)
+            self._check_shape(one, array, int(chosen[place]))
+            array[place] = one
+        failures = []
+        for place, reason in reasons.items():
+            row = int(chosen[place])
+            stand_in, one = self._stand_in(row, reason, preprocess)
+            if array.shape[0] == 0:
+                array = np.empty((len(chosen), *one.shape), dtype=np.uint8)
+            self._check_shape(one, array, stand_in)
+            array[place] = one
+            failures.append(Failure(row, str(self.ids[row]), reason, stand_in))
+        return Pixels(array, tuple(failures), good)
+
+    def _read(
+        self, chosen: Int[np.ndarray, " m"], preprocess: Preprocess | None
+    ) -> Iterator[UInt8[np.ndarray, "h w c"] | InputError]:
+        """Yield each picture, or why it cannot be read, in order."""
+
+        def one(row: int) -> np.ndarray | InputError:
+            try:
+                return self._read_one(row, preprocess)
+            except InputError as error:
+                return error
+
+        threads = min(MAXIMUM_THREADS, os.cpu_count() or 1, len(chosen))
+        if not self.images.parallel or threads < 2:
+            yield from map(one, chosen.tolist())
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(one, chosen.tolist())
+
+    def _read_one(
+        self, row: int, preprocess: Preprocess | None
+    ) -> UInt8[np.ndarray, "h w c"]:
+        pixels = self.images.read(int(self.rows[row]))
+        return pixels if preprocess is None else fit(pixels, preprocess)
+
+    def _stand_in(
+        self, row: int, reason: str, preprocess: Preprocess | None
+    ) -> tuple[int, UInt8[np.ndarray, "h w c"]]:
+        """Return the first of a fixed sequence of rows that can be read."""
+        key = sample_keys(_STAND_IN_SEED, 0, self.keys[row : row + 1], 0)
+        for draw in range(STAND_INS):
+            candidate = int(uniform(key, draw)[0] * len(self.rows))
+            try:
+                return candidate, self._read_one(candidate, preprocess)
+            except InputError:
+                continue
+        raise InputError(
+            f"{self.name}: {self.ids[row]} cannot be read, nor can what should stand in"
+            f" for it ({reason})",
+            expected="pictures, nearly all of them readable",
+        )
+
+    def _check_shape(
+        self, one: UInt8[np.ndarray, "h w c"], array: np.ndarray, row: int
+    ) -> None:
+        if one.shape != array.shape[1:]:
+            raise InputError(
+                f"{self.name}: pictures differ in size",
+                found=f"{array.shape[1:]} and, at {self.ids[row]}, {one.shape}",
+                fix="give a preprocess with the size that all shall have",
+            )
+
+
+def is_fit(images: Images, preprocess: Preprocess | None) -> bool:
+    """Return whether pictures have their size already, up to the number of channels."""
+    if preprocess is None or images.shape is None:
+        return preprocess is None and images.shape is not None
+    height, width, _ = images.shape
+    return height == width == preprocess.size == preprocess.short_side
+
+
+def check_failures(
+    name: str,
+    failures: Sequence[Failure],
+    n_read: int,
+    *,
+    allowed: float = ALLOWED_FAILURES,
+) -> None:
+    """Raise InputError where too many of the pictures read so far are unreadable.
+
+    Args:
+        name: of the set.
+        failures: all so far.
+        n_read: pictures read so far.
+        allowed: share that may fail.
+
+    Raises:
+        InputError: naming the first and how many there are.
+    """
+    if len(failures) > allowed * n_read:
+        first, others = failures[0], len(failures) - 1
+        more = f", and {others:,} more" if others else ""
+        raise InputError(
+            f"{name}: {first.reason}{more}",
+            found=f"{len(failures):,} unreadable of {n_read:,} pictures",
+            expected=f"at most {allowed:.3g} of them",
+            fix="repair or remove them, or allow a larger share",
+        )
