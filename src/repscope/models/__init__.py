@@ -1,0 +1,1 @@
+"""From images to features: backbones, heads, and encoders of any origin."""
