@@ -1,0 +1,194 @@
+"""How does a run begin, or go on where it was?
+
+A new run writes its recipe, its surroundings and a checkpoint of its first weights. One
+that goes on must be of the same recipe and the same images; it takes over the latest
+whole checkpoint, and cuts its records back to that step.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from repscope._checking import InputError, ResourceError, UsageError
+from repscope.data.imageset import ImageSet
+from repscope.models.encoder import Encoder
+from repscope.models.heads import count_parameters
+from repscope.training.batches import Plan
+from repscope.training.checkpoint import load_latest
+from repscope.training.initial_weights import load_weights
+from repscope.training.learner import Learner
+from repscope.training.preparation import Prepared, prepare
+from repscope.training.recipe import Recipe, difference
+from repscope.training.recording import Recording
+from repscope.training.run_folder import RECIPE_NAME, RunFolder, Session
+
+_log = logging.getLogger("repscope")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What the loop works with.
+
+    Args:
+        prepared: the recipe with all that it names.
+        plan: which images come in which step.
+        learner: all that changes.
+        recording: all that is written.
+        folder: where; None for nowhere.
+        device: of the networks.
+    """
+
+    prepared: Prepared
+    plan: Plan
+    learner: Learner
+    recording: Recording
+    folder: RunFolder | None
+    device: torch.device
+
+
+def begun(
+    recipe: Recipe | None,
+    images: ImageSet,
+    folder: RunFolder | None,
+    *,
+    resume: bool,
+    device: torch.device,
+) -> Run:
+    """Return a run with its first weights; nothing is written yet."""
+    stored = Recipe.load(folder.path / RECIPE_NAME) if resume and folder else None
+    asked = recipe or stored
+    if asked is None:
+        raise UsageError("recipe: None", expected="a recipe, or resume=True")
+    prepared = prepare(asked, images)
+    if stored is not None and folder is not None:
+        _check_same(stored, prepared, folder)
+    training = prepared.recipe.training
+    plan = Plan(prepared.images.n, training.batch_size, training.epochs, training.seed)
+    return Run(
+        prepared=prepared,
+        plan=plan,
+        learner=Learner(prepared, device),
+        recording=Recording(folder, prepared),
+        folder=folder,
+        device=device,
+    )
+
+
+def _check_same(stored: Recipe, prepared: Prepared, folder: RunFolder) -> None:
+    """Refuse to go on with another recipe or other images."""
+    lines = difference(stored, prepared.recipe)
+    if lines:
+        raise UsageError(
+            f"{folder.path} cannot go on with another recipe: the result would be that "
+            "of neither",
+            found="; ".join(lines),
+            fix="leave the recipe out to go on as before, or begin a new run with "
+            f"--init-from {folder.path} (init_from=), which takes its weights",
+        )
+    before = folder.surroundings
+    if before.fingerprint != prepared.fingerprint:
+        raise InputError(
+            f"{folder.path}: the images are not those of the run",
+            found=f"{prepared.images.name}, {prepared.images.n:,} images, "
+            f"fingerprint {prepared.fingerprint}",
+            expected=f"{before.images}, {before.n:,} images, "
+            f"fingerprint {before.fingerprint}",
+            fix="give the same images, in the same order",
+        )
+
+
+def start(run: Run, init_from: str | Path | Encoder | None) -> None:
+    """Begin a new run: its records, and a checkpoint of the first weights."""
+    learner = run.learner
+    if init_from is not None:
+        learner.origin = load_weights(learner.backbone, init_from)
+    run.recording.begin(
+        run.prepared, _session(run), init_from=learner.origin, state=learner.state()
+    )
+    _log_plan(run)
+    run.recording.warn_of_little_space()
+
+
+def go_on(run: Run) -> None:
+    """Take over the latest checkpoint, and cut the records back to it."""
+    assert run.folder is not None
+    found = load_latest(run.folder.checkpoints)
+    run.learner.restore(found.state)
+    before = run.folder.surroundings.sessions
+    run.recording.resume(_session(run))
+    _log.info("going on after step %d of %d", found.step, run.plan.total_steps)
+    threads = torch.get_num_threads()
+    if before and (before[-1].device, before[-1].threads) != (str(run.device), threads):
+        _log.warning(
+            "the run was on %s with %d threads, and is on %s with %d: "
+            "the last bits may differ",
+            before[-1].device,
+            before[-1].threads,
+            run.device,
+            threads,
+        )
+
+
+def _log_plan(run: Run) -> None:
+    plan, learner = run.plan, run.learner
+    parameters = count_parameters(learner.backbone) + count_parameters(learner.head)
+    _log.info("%s", run.prepared.protocol.describe())
+    _log.info(
+        "%s images, %s steps of %d in %d epochs, %s parameters, on %s",
+        f"{plan.n:,}",
+        f"{plan.total_steps:,}",
+        plan.batch_size,
+        plan.epochs,
+        f"{parameters:,}",
+        run.device,
+    )
+    if learner.origin:
+        _log.info("the first weights are those of %s", learner.origin)
+    if plan.left_out:
+        _log.info(
+            "each epoch leaves out %d images, other ones each time: they do not fill a "
+            "batch",
+            plan.left_out,
+        )
+
+
+def _session(run: Run) -> Session:
+    return Session.begun(run.learner.step, str(run.device), torch.get_num_threads())
+
+
+@contextlib.contextmanager
+def opened(
+    run: str | Path | None, *, resume: bool, overwrite: bool
+) -> Iterator[RunFolder | None]:
+    """Open the folder of a run, where there is to be one."""
+    if run is None:
+        yield None
+        return
+    with RunFolder(run, resume=resume, overwrite=overwrite) as folder:
+        yield folder
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where there is one.
+
+    Raises:
+        UsageError: for a name that torch does not know.
+        ResourceError: where there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            f"device {name!r}", expected="auto, cpu, cuda, cuda:0, cuda:1, ..."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ResourceError(
+            f"device {name!r}: torch finds no GPU here", fix="leave it out, or say cpu"
+        )
+    return device

@@ -1,0 +1,286 @@
+"""How is an encoder trained? One loop, from the order of the images to the last step.
+
+Everything random is a function of seed, epoch, image and view, and everything that
+changes is in one state tree. A run that was killed and resumed, with any number of
+workers, therefore gives on the CPU the same bits as one that was not.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from repscope._checking import (
+    EXIT_GATE,
+    RepscopeError,
+    ResourceError,
+    UsageError,
+)
+from repscope.data.augmentations import views
+from repscope.data.images import ArrayImages
+from repscope.data.imageset import ImageSet
+from repscope.models.encoder import Encoder
+from repscope.training.batches import batches
+from repscope.training.beginning import Run, begun, device_of, go_on, opened, start
+from repscope.training.interruptions import Interruptions
+from repscope.training.progress import Progress
+from repscope.training.recipe import Recipe
+from repscope.training.schedules import learning_rate
+from repscope.training.snapshot import Observer, Snapshot, Stop
+
+# Batches read ahead where pictures are decoded as they come.
+WORKERS = 2
+
+_INTERRUPTED = "interrupted by"
+
+
+class TrainingDiverged(RepscopeError):
+    """Step after step had no number for its loss or gradient (exit code 1)."""
+
+    exit_code = EXIT_GATE
+
+
+def train(
+    recipe: Recipe | None,
+    images: ImageSet,
+    run: str | Path | None = None,
+    *,
+    resume: bool = False,
+    init_from: str | Path | Encoder | None = None,
+    observers: Sequence[Observer] = (),
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Encoder:
+    """Return the encoder that a recipe makes of images.
+
+    SIGINT, SIGTERM and SIGUSR1 are noted while it runs in the main thread: the step is
+    finished, a checkpoint written, and the signal delivered again. A second one acts
+    at once.
+
+    Args:
+        recipe: may leave sizes and options open; None, with `resume`, for that of the
+            folder.
+        images: all of them, before `recipe.data` leaves some out.
+        run: folder for records and checkpoints; None for none.
+        resume: go on with the run in the folder, exactly.
+        init_from: an encoder, its file or a run, whose encoder's weights, and nothing
+            else, a new run begins with.
+        observers: are called after each step with a `Snapshot`; the first `Stop` that
+            one returns ends the run as its last step would.
+        overwrite: whether a run in the folder may be removed.
+        device: "auto" is "cuda" where there is one, and "cpu" otherwise.
+        progress: is told of each step.
+        workers: batches read ahead; None for 2, or 0 where images are in memory. The
+            result is the same.
+
+    Returns:
+        The encoder, in evaluation mode; after an early `Stop` as far as it got.
+
+    Raises:
+        UsageError: where the recipe does not fit, or is not that of the run that is to
+            go on; the folder is not empty or in use.
+        InputError: where the images are not those of the run, cannot be read, or do
+            not fill a batch; there is nothing whole to go on from.
+        ResourceError: where disk or memory do not suffice, or there is no such device.
+        TrainingDiverged: where loss or gradient is no number, step after step.
+    """
+    if resume and (run is None or init_from is not None or overwrite):
+        raise UsageError(
+            "resume goes on with the run in a folder",
+            found="no folder" if run is None else "init_from or overwrite beside it",
+            fix="give the run's folder, and neither init_from nor overwrite",
+        )
+    where = device_of(device)
+    signals = Interruptions()
+    with opened(run, resume=resume, overwrite=overwrite) as folder:
+        whole = begun(recipe, images, folder, resume=resume, device=where)
+        if resume:
+            go_on(whole)
+        else:
+            start(whole, init_from)
+        encoder = _trained(
+            whole, signals, observers, progress=progress, workers=workers
+        )
+    signals.deliver()  # with the folder closed: a handler may end the process
+    return encoder
+
+
+def _trained(
+    run: Run,
+    signals: Interruptions,
+    observers: Sequence[Observer],
+    *,
+    progress: Progress | None,
+    workers: int | None,
+) -> Encoder:
+    """Go through the loop, and write how it ended and the encoder it gave."""
+    learner, recording = run.learner, run.recording
+    outcome = "failed"
+    if progress is not None:
+        progress.start(run.plan.total_steps, learner.step)
+    try:
+        with signals, _memory_explained(run.plan.batch_size):
+            outcome = _loop(
+                run,
+                signals,
+                observers,
+                progress=progress,
+                workers=_workers(run, workers),
+            )
+        encoder = _encoder(run, {"outcome": outcome, **_facts(run)})
+        encoder.module.eval()
+        if not outcome.startswith(_INTERRUPTED):
+            recording.export(encoder)
+    finally:
+        recording.end(learner.step, outcome)
+        if progress is not None:
+            progress.finish()
+    return encoder
+
+
+def _loop(
+    run: Run,
+    signals: Interruptions,
+    observers: Sequence[Observer],
+    *,
+    progress: Progress | None,
+    workers: int,
+) -> str:
+    """Take all steps that are left; return how it ended."""
+    prepared, plan = run.prepared, run.plan
+    learner, recording = run.learner, run.recording
+    training, optimiser = prepared.recipe.training, prepared.recipe.optimiser
+    warmup_steps = round(optimiser.warmup_epochs * plan.steps_per_epoch)
+    encoder = _encoder(run, {})
+    stream = batches(
+        prepared.images,
+        prepared.preprocess,
+        plan,
+        first_step=learner.step,
+        workers=workers,
+    )
+    with contextlib.closing(stream):
+        for batch in stream:
+            rate = learning_rate(
+                batch.step,
+                base=optimiser.learning_rate,
+                warmup_steps=warmup_steps,
+                total_steps=plan.total_steps,
+                final_fraction=optimiser.final_fraction,
+                schedule=optimiser.schedule,
+            )
+            pixels = torch.from_numpy(batch.pixels).to(run.device)
+            seen = views(
+                pixels,
+                prepared.protocol,
+                samples=batch.keys,
+                seed=training.seed,
+                epoch=batch.epoch,
+            )
+            is_taken = learner.take_step(batch, seen, learning_rate=rate)
+            recording.add_step(batch, learner.losses, rate)
+            if progress is not None:
+                progress.advance(learner.step, learner.losses)
+            if not is_taken:
+                recording.add_skipped(batch, learner.losses)
+                _check_diverged(run)
+            stop = _observed(observers, _snapshot(run, encoder))
+            is_last = learner.step == plan.total_steps
+            ends = is_last or stop is not None or signals.requested
+            if ends or recording.is_due(learner.step):
+                recording.save(learner.state(), learner.step)
+            if stop is not None:
+                return f"stopped: {stop.reason}"
+            if signals.requested and not is_last:
+                return f"{_INTERRUPTED} {signals.name}"
+    return "finished"
+
+
+def _check_diverged(run: Run) -> None:
+    learner, training = run.learner, run.prepared.recipe.training
+    if learner.nonfinite_in_row < training.maximum_nonfinite:
+        return
+    rate = run.prepared.recipe.optimiser.learning_rate
+    raise TrainingDiverged(
+        f"training has diverged: {learner.nonfinite_in_row} steps in a row, up to step "
+        f"{learner.step}, had no number for a loss or a gradient",
+        found=f"optimiser.learning_rate = {rate:g}",
+        fix="a smaller learning rate or a longer warm-up; the last checkpoint is from "
+        "before, and the images of these steps are listed in failures/",
+    )
+
+
+def _observed(observers: Sequence[Observer], snapshot: Snapshot) -> Stop | None:
+    """Show a snapshot to all observers; return the first wish to stop."""
+    if observers:
+        # so that a forward pass of theirs leaves the running statistics alone
+        snapshot.encoder.module.eval()
+    wishes = [observer(snapshot) for observer in observers]
+    return next((wish for wish in wishes if wish is not None), None)
+
+
+def _snapshot(run: Run, encoder: Encoder) -> Snapshot:
+    step = run.learner.step
+    return Snapshot(
+        step=step,
+        epoch=step // run.plan.steps_per_epoch,
+        losses=dict(run.learner.losses),
+        encoder=encoder,
+        finished=step == run.plan.total_steps,
+    )
+
+
+def _encoder(run: Run, facts: Mapping[str, str]) -> Encoder:
+    """Return the encoder as it is; its weights are those that are trained."""
+    return Encoder.of(
+        run.learner.backbone,
+        run.prepared.preprocess,
+        planes=run.prepared.images.n_planes,
+        provenance=facts,
+    )
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """Return where the encoder comes from: nothing that a repetition would change."""
+    prepared, learner = run.prepared, run.learner
+    loss = learner.losses.get("total")
+    epochs = learner.step / run.plan.steps_per_epoch
+    return {
+        "training": "repscope train",
+        "images": f"{prepared.images.name}, {prepared.images.n} of them",
+        "images fingerprint": prepared.fingerprint,
+        "recipe fingerprint": prepared.recipe.fingerprint,
+        "objective": prepared.recipe.objective.name,
+        "loss": "none" if loss is None else f"{loss:.6g}",
+        "epochs": f"{epochs:.4g} of {run.plan.epochs}",
+        "steps": str(learner.step),
+        "steps skipped": str(learner.nonfinite_total),
+        "seed": str(prepared.recipe.training.seed),
+        "first weights": learner.origin or "drawn from the seed",
+    }
+
+
+def _workers(run: Run, asked: int | None) -> int:
+    in_memory = isinstance(run.prepared.images.images, ArrayImages)
+    usual = 0 if in_memory else WORKERS
+    return usual if asked is None else asked
+
+
+@contextlib.contextmanager
+def _memory_explained(batch_size: int) -> Iterator[None]:
+    """Say what to do where memory does not suffice for a step."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        is_memory = not isinstance(error, RuntimeError) or any(
+            word in str(error) for word in ("out of memory", "can't allocate memory")
+        )
+        if not is_memory:
+            raise
+        raise ResourceError(
+            f"a step with {batch_size} images needs more memory than there is",
+            fix=f"training.batch_size={max(2, batch_size // 2)}, or a smaller encoder",
+        ) from error
