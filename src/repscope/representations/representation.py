@@ -124,8 +124,11 @@ class Representation:
         """
         if isinstance(features, Representation):
             given = {"labels": labels, "attributes": attributes, "ids": ids}
-            _check_unchanged(given | {"split": split, "test": test})
-            return features
+            _check_unchanged(given | {"test": test})
+            if split is None:
+                return features
+            is_test = encode_split(split, features.n)
+            return dataclasses.replace(features, is_test=is_test)
         if split is not None and test is not None:
             raise UsageError("split and test both say which rows test", fix="give one")
         sources: tuple[Any, ...] = (as_source(features),)

@@ -32,7 +32,7 @@ from repscope.representations.abstract_store import (
 
 # What lies beside shards without being one.
 SIDECAR_SUFFIXES = frozenset(
-    [".json", ".md", ".yaml", ".yml", ".toml", ".log", ".crc", ".lock"]
+    [".json", ".jsonl", ".md", ".yaml", ".yml", ".toml", ".log", ".crc", ".lock"]
 )
 SIDECAR_NAMES = frozenset(
     ["_SUCCESS", "_metadata", "_common_metadata", "LICENSE", "README"]

@@ -24,9 +24,11 @@ from repscope.representations.arrays_on_disk import (
     stored_npz,
 )
 from repscope.representations.csv_table import csv_columns, open_csv, typed
+from repscope.representations.features_manifest import is_features_folder
 from repscope.representations.parquet_table import open_parquet, parquet_columns
 from repscope.representations.safetensors_file import open_safetensors
 from repscope.representations.shards import open_shards
+from repscope.representations.stored_features import open_folder
 from repscope.representations.torch_file import open_torch
 
 __all__ = ["Store", "open_store", "read_columns"]
@@ -43,9 +45,11 @@ def open_store(
     """Return the features in a file or a folder of shards; only headers are read.
 
     Args:
-        path: .npy, .npz, .parquet, .csv, .safetensors, .pt, or a folder of one of them.
+        path: .npy, .npz, .parquet, .csv, .safetensors, .pt, a folder of one of them, or
+            a folder that `embed` wrote.
         column: the array, tensor or vector column that holds the features, or the
-            prefix of a series of columns; needed where several could be meant.
+            prefix of a series of columns; needed where several could be meant. Of a
+            folder that `embed` wrote the layer, by default the deepest.
         metadata: columns of a table that will be asked for as labels, ids, splits or
             attributes, so that they are not taken for features.
 
@@ -56,6 +60,8 @@ def open_store(
         ResourceError: where it may not or cannot be read.
     """
     location = local_path(path)
+    if is_features_folder(location):
+        return open_folder(location).layer(column)
     if location.is_dir():
         return open_shards(location, lambda one: _open_file(one, column, metadata))
     return _open_file(location, column, metadata)
