@@ -157,11 +157,29 @@ def test_a_reference_decides_a_border_case(size):
 def test_is_undecided_where_labels_need_no_more_dimensions():
     generator = np.random.default_rng(0)
     labels = np.arange(500) % 4
-    corners = np.eye(4, 40)[labels]
+    corners = np.linalg.qr(generator.standard_normal((40, 40)))[0][labels]
     features = corners + 0.002 * generator.standard_normal((500, 40))
     report = diagnose(features, labels=labels)
     assert finding_of(report, "RS102").status is UNDECIDED
     assert finding_of(diagnose(features), "RS102").status is FOUND
+
+
+@pytest.mark.parametrize("size", SMALL_SIZES)
+def test_is_undecided_where_one_feature_has_larger_units(size):
+    features = damaged("sound", *size).features.copy()
+    features[:, 3] *= 1e4
+    finding = finding_of(diagnose(features), "RS102")
+    assert finding.status is UNDECIDED
+    assert "a few features have larger units" in finding.explanation
+
+
+@pytest.mark.parametrize("size", SMALL_SIZES[1:])
+def test_is_undecided_where_one_row_carries_the_variance(size):
+    features = damaged("sound", *size).features.copy()
+    features[7] *= 1e4
+    finding = finding_of(diagnose(features), "RS102")
+    assert finding.status is UNDECIDED
+    assert "hangs on a few rows" in finding.explanation
 
 
 @pytest.mark.parametrize(("n", "d"), [(MINIMUM_RANK_BOUND, 32), (100, 9), (2, 2)])

@@ -33,6 +33,7 @@ from repscope.diagnosis.feature_suppression import (
     SUPPRESSION_FOUND,
     decide,
 )
+from repscope.diagnosis.flat_spectrum import FLATNESS_NOISE
 
 
 def against(index, *others, interval=(0.1, 0.9), n=1000, reference=0.8, attributes=()):
@@ -85,7 +86,7 @@ CASES = {
     "lost": (
         against(SUPPRESSION_FOUND, reference=REFERENCE_SKILL),
         FOUND,
-        r"'fine' has lost 30% of the skill it has on the reference \(0.20\)\.$",
+        r"lost 30% of the skill it has on the reference \(0.20\); what took its place",
     ),
     "lost to a factor": (
         against(0.5, BIT, attributes=("bit",)),
@@ -94,8 +95,18 @@ CASES = {
     ),
     "lost, no easy factor": (
         against(0.5, probed(FACTOR_SKILL - HAIR, level="bit"), attributes=("bit",)),
+        UNDECIDED,
+        "none of the attributes is read well either .'bit' best, with skill 0.80",
+    ),
+    "lost in noise": (
+        against(0.5, measured("spectral_flatness", FLATNESS_NOISE)),
+        UNDECIDED,
+        "as flat as noise",
+    ),
+    "lost, hardly flat": (
+        against(0.5, measured("spectral_flatness", FLATNESS_NOISE - HAIR)),
         FOUND,
-        r"reference \(0.80\)\.$",
+        "what took its place is not known",
     ),
     "less lost": (against(SUPPRESSION_FOUND - HAIR), ABSENT, "less than counts"),
     "nothing lost": (

@@ -88,8 +88,8 @@ def test_class_collapse_index_by_hand():
     moments = class_moments(rows, [0, 0, 1, 1, 2, 2, 3, 3])
     estimate = clustering.class_collapse_index(moments, np.array([0, 0, 1, 1]))
     assert estimate.details["uncorrected"] == pytest.approx(0.2)
-    # Classes have variance 1 and 4 rows: sampling takes 1/4 + 1/4 off 100.
-    assert estimate.value == pytest.approx(2 / np.sqrt(99.5))
+    # Classes have variance 1 (ddof 0) and 4 rows: sampling takes 1/3 + 1/3 off 100.
+    assert estimate.value == pytest.approx(2 / np.sqrt(100 - 2 / 3))
 
 
 def upsampled(images):

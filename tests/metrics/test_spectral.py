@@ -122,6 +122,29 @@ def test_values_by_hand(function, eigenvalues, value):
     assert function(np.array(eigenvalues)) == pytest.approx(value, rel=1e-14)
 
 
+def test_the_rank_of_the_correlation_is_that_of_standardised_rows():
+    rows = np.random.default_rng(0).standard_normal((200, 6)) @ np.diag([1e5, *[1] * 5])
+    rows[:, 5] = 2 * rows[:, 4]
+    standardised = (rows - rows.mean(0)) / rows.std(0)
+    found = spectral.effective_rank_correlation(np.cov(rows.T, bias=True))
+    expected = spectra.exponential_entropy(
+        (np.linalg.svd(standardised)[1] ** 2).tolist()
+    )
+    assert found == pytest.approx(expected, rel=1e-10)
+    again = math.exp(
+        scipy.stats.entropy(np.linalg.eigvalsh(np.corrcoef(rows.T)).clip(0))
+    )
+    assert found == pytest.approx(again, rel=1e-10)
+
+
+def test_constant_features_do_not_count_in_the_rank_of_the_correlation():
+    assert spectral.effective_rank_correlation(np.diag([4.0, 0.0, 9.0])) == (
+        pytest.approx(2.0, rel=1e-14)
+    )
+    with pytest.raises(Undecidable, match="constant"):
+        spectral.effective_rank_correlation(np.zeros((3, 3)))
+
+
 @pytest.mark.parametrize("name", sorted(RANKS))
 @pytest.mark.parametrize("rank", [1, 2, 7, 300])
 def test_flat_spectrum_of_rank_r_has_every_rank_r(name, rank):

@@ -84,7 +84,7 @@ def class_collapse_index(fine_groups, parents, *, corrected):
 
     def distance(a, b):
         gap = squared_distance(centre(a), centre(b))
-        noise = class_variance(a) / len(a) + class_variance(b) / len(b)
+        noise = sum(class_variance(g) / max(len(g) - 1, 1) for g in (a, b))
         return math.sqrt(max(gap - noise, 0)) if corrected else math.sqrt(gap)
 
     def mean_distance(groups):

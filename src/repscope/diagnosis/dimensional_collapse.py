@@ -1,8 +1,9 @@
 """RS102: do the features span only a few of their dimensions?
 
-Two numbers must agree: the effective rank of the covariance is small, and so is that of
-the singular values, which still sees a long tail of small ones. Raw natural images fail
-the first and pass the second.
+Three numbers must agree: the effective rank of the covariance is small, so is that of
+the singular values, which still sees a long tail of small ones, and so is that of the
+correlation, which units do not touch. Raw natural images and untrained encoders fail
+the first and pass the others.
 """
 
 from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecided
@@ -38,6 +39,7 @@ def decide(evidence: Evidence) -> Judgement:
     shown = evidence.those(
         "effective_rank_covariance",
         "effective_rank",
+        "effective_rank_correlation",
         "n_components",
         "anisotropy",
         "effective_rank_covariance@reference",
@@ -53,7 +55,10 @@ def decide(evidence: Evidence) -> Judgement:
             f"dimensions; {MINIMUM_RANK_BOUND} are needed to tell few from many.",
             shown,
         )
-    return _judge(evidence, covariance.value, singular.value, bound, shown)
+    judgement = _judge(evidence, covariance.value, singular.value, bound, shown)
+    if judgement.status is Status.FOUND:
+        return _unless_few_carry_it(evidence, covariance, bound, judgement)
+    return judgement
 
 
 def rank_bound(measurement: Measurement) -> int:
@@ -68,7 +73,7 @@ def _judge(
     bound: int,
     shown: tuple[Measurement, ...],
 ) -> Judgement:
-    limit = max(EFFECTIVE_RANK_COLLAPSED, SHARE_OF_RANK_COLLAPSED * bound)
+    limit = rank_limit(bound)
     share = singular / bound
     told = (
         f"Variance spreads over {covariance:.1f} of {bound:,} possible dimensions "
@@ -106,6 +111,34 @@ def _judge(
             shown,
         )
     return absent(f"{told}.", shown)
+
+
+def _unless_few_carry_it(
+    evidence: Evidence, covariance: Measurement, bound: int, found: Judgement
+) -> Judgement:
+    """Return undecided where a few features or rows alone make the rank small."""
+    limit = BORDER_FACTOR * rank_limit(bound)
+    told = found.explanation.partition(". ")[0].rstrip(".")
+    standardised = evidence.value("effective_rank_correlation")
+    if standardised is not None and standardised > limit:
+        return undecided(
+            f"{told}, but {standardised:.1f} once each feature is divided by its "
+            "deviation: either a few features have larger units than the others, or "
+            "the others hold next to nothing.",
+            found.evidence,
+        )
+    if covariance.interval is not None and covariance.interval[1] > limit:
+        return undecided(
+            f"{told}, but that hangs on a few rows: with some left out it may be "
+            f"{covariance.interval[1]:.1f}. Look for rows of another scale.",
+            found.evidence,
+        )
+    return found
+
+
+def rank_limit(bound: int) -> float:
+    """Return the effective rank of the covariance up to which variance is on few."""
+    return max(EFFECTIVE_RANK_COLLAPSED, SHARE_OF_RANK_COLLAPSED * bound)
 
 
 def _still_read(evidence: Evidence) -> str:

@@ -13,7 +13,8 @@ from repscope.diagnosis.check import (
     not_applicable,
     undecided,
 )
-from repscope.records import Status
+from repscope.diagnosis.flat_spectrum import FLATNESS_NOISE
+from repscope.records import Measurement, Status
 
 # Share of the reference's skill that is lost.
 SUPPRESSION_FOUND = 0.3
@@ -86,11 +87,7 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
     certain = index.interval is not None and index.interval[0] > 0
     certain &= index.n >= MINIMUM_TEST_ROWS
     if index.value >= SUPPRESSION_FOUND and certain:
-        easiest = _easiest(evidence)
-        why = ""
-        if easiest and easiest[1] >= FACTOR_SKILL:
-            why = f", while {easiest[0]!r} is read with skill {easiest[1]:.2f}"
-        return _found(f"{lost}{why}.", shown)
+        return _lost(evidence, lost, shown)
     if index.value >= SUPPRESSION_FOUND:
         return undecided(f"{lost}, but the test rows are too few to be sure.", shown)
     if index.value <= 0:
@@ -100,6 +97,30 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
             shown,
         )
     return absent(f"{lost}: less than counts as suppression.", shown)
+
+
+def _lost(evidence: Evidence, lost: str, shown: tuple[Measurement, ...]) -> Judgement:
+    """Return whether something easy took the place of what was lost."""
+    flatness = evidence.value("spectral_flatness")
+    if flatness is not None and flatness >= FLATNESS_NOISE:
+        return undecided(
+            f"{lost}, but the features are as flat as noise ({flatness:.2f}, noise "
+            "scores 1): nothing in them could have drowned it.",
+            shown,
+        )
+    easiest = _easiest(evidence)
+    if easiest is None:
+        return _found(f"{lost}; what took its place is not known.", shown)
+    if easiest[1] < FACTOR_SKILL:
+        return undecided(
+            f"{lost}, but none of the attributes is read well either ({easiest[0]!r} "
+            f"best, with skill {easiest[1]:.2f}): what took its place is not among "
+            "them.",
+            shown,
+        )
+    return _found(
+        f"{lost}, while {easiest[0]!r} is read with skill {easiest[1]:.2f}.", shown
+    )
 
 
 def _by_variance(evidence: Evidence, level: str) -> Judgement:

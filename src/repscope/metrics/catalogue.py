@@ -23,6 +23,7 @@ METRICS: tuple[Metric, ...] = tuple(
         spectral.rankme,
         spectral.effective_rank,
         spectral.effective_rank_covariance,
+        spectral.effective_rank_correlation,
         spectral.participation_ratio,
         spectral.stable_rank,
         spectral.n_components,

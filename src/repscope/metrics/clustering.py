@@ -220,7 +220,7 @@ def variance_share(moments: ClassMoments) -> float:
     title="class-collapse index",
     formula="mean over classes of the mean distance between their subclass centres, "
     "over "
-    "the mean distance between class centres; v_i/n_i + v_j/n_j is taken off each "
+    "the mean distance between class centres; v_i/(n_i-1) + v_j/(n_j-1) is off each "
     "squared "
     "distance first",
     needs="labels",
@@ -252,7 +252,8 @@ def class_collapse_index(
         Undecidable: where no class has two subclasses, or class centres coincide.
 
     Source: Xue et al. 2023. Differs from the source in subtracting the expected squared
-    distance of two sample means of one distribution, v_i / n_i + v_j / n_j.
+    distance of two sample means of one distribution, v_i / (n_i - 1) +
+    v_j / (n_j - 1) with variances v of ddof 0.
     """
     coarse = fine.grouped(parents)
     subclass, subclass_raw = [], []
@@ -278,7 +279,8 @@ def _mean_distances(
 ) -> tuple[float, float]:
     """Return the mean distance of centres: raw, and less its noise floor."""
     squared = _centre_distances(moments, classes)
-    noise = moments.variances[classes] / moments.counts[classes]
+    # variances have ddof 0; of one row nothing is known, and nothing taken off
+    noise = moments.variances[classes] / np.maximum(moments.counts[classes] - 1, 1)
     corrected = np.maximum(squared - noise[:, None] - noise[None, :], 0)
     pairs = ~np.eye(len(classes), dtype=bool)
     return float(np.sqrt(squared[pairs]).mean()), float(

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from repscope._arrays import Spectrum
 from repscope._checking import Undecidable
+from repscope._numerics import safe_eigh
 from repscope.metrics.metric import metric
 
 # Added to every normalised singular value in RankMe.
@@ -145,6 +146,48 @@ def effective_rank_covariance(eigenvalues: Spectrum) -> float:
         2.0
     """
     return _exponential_entropy(_shares(eigenvalues))
+
+
+@metric(
+    title="effective rank of the correlation",
+    formula="exp(-Σ p_k log p_k), p_k = ρ_k / Σρ, ρ the eigenvalues of the correlation "
+    "matrix of the features that vary",
+    needs="spectrum",
+    range="[1, min(n - 1, d)]",
+    bounds=(1.0, None),
+    direction="higher",
+    minimum_n=2,
+    cost="O(n d² + d³)",
+    source=_SOURCE_ROY,
+    misleads="features of rounding noise alone count as much as any other; not "
+    "invariant to rotation",
+)
+def effective_rank_correlation(covariance: Float[np.ndarray, "d d"]) -> float:
+    """Return the effective rank of the covariance after standardising each feature.
+
+    Args:
+        covariance: of the centred features.
+
+    Returns:
+        From 1 to min(n - 1, d); higher is better. Far above the effective rank of the
+        covariance where a few features in larger units carry the variance.
+
+    Raises:
+        Undecidable: where all features are constant.
+
+    Source: Roy, Vetterli 2007, Definition 1. Differs from the source in using
+    eigenvalues of the correlation matrix; constant features are left out.
+
+    Example:
+        >>> round(effective_rank_correlation(np.diag([1e6, 1.0])), 6)
+        2.0
+    """
+    deviations = np.sqrt(np.diag(covariance))
+    _shares(deviations)  # undecidable where all are constant
+    varies = deviations > DEAD_RELATIVE_DEVIATION * np.sqrt((deviations**2).mean())
+    scales = deviations[varies]
+    correlation = covariance[np.ix_(varies, varies)] / np.outer(scales, scales)
+    return _exponential_entropy(_shares(safe_eigh(correlation).values))
 
 
 @metric(
