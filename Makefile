@@ -19,7 +19,7 @@ DEVELOP := $(VENV)/.installed-to-develop
 .PHONY: help setup demo test test-slow check bench
 
 help:
-	@echo "make demo       set up, then diagnose real digits: sound, collapsed, drowned"
+	@echo "make demo       set up, then train three encoders of real digits and diagnose them"
 	@echo "make test       set up, then run the tests"
 	@echo "make test-slow  the large and trained experiments"
 	@echo "make check      format, lint, types, tests, doctests: what CI runs"
@@ -37,13 +37,13 @@ $(BIN)/python:
 
 # A development install serves the demo too.
 $(USE): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing repscope into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --editable .
+	@echo "installing repscope and torch into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable ".[train]"
 	@touch $@
 
 $(DEVELOP): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing repscope, its tools and torch into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
+	@echo "installing repscope, its tools, torch and timm into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $(USE) $@
 
 setup: $(DEVELOP)

@@ -19,7 +19,7 @@ metrics explanation training
 diagnosis
 remedies selection
 experiments integrations
-cli __main__ _command_line _inputs _terminal
+cli __main__ _command_line _inputs _options _progress _running _terminal _training
 """
 ROW_OF = {
     room: row
@@ -27,7 +27,9 @@ ROW_OF = {
     for room in line.split()
 }
 ROWS_OF_FILES = (0, 7)
-MAXIMUM_LINES, MAXIMUM_FUNCTION_LINES, MAXIMUM_COMMAND_LINES = 450, 60, 15
+MAXIMUM_LINES, MAXIMUM_COMMAND_LINES = 450, 15
+# Of code; a docstring that states formula, arguments and errors may take its own.
+MAXIMUM_FUNCTION_LINES = 55
 # The only file that opens torch files; it passes weights_only=True.
 LOADER = Path("files/torch_archive.py")
 EXECUTES = re.compile(
@@ -61,6 +63,14 @@ def own_imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in ast.walk(tree) if isinstance(node, FUNCTION))
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function, its docstring left out."""
+    first, last = function.lineno, function.end_lineno or 0
+    told = function.body[0]
+    is_docstring = ast.get_docstring(function) is not None
+    return last - first + 1 - (told.end_lineno - told.lineno + 1 if is_docstring else 0)
 
 
 def test_every_room_has_a_row():
@@ -116,7 +126,7 @@ def test_files_and_functions_stay_short():
         f"{path}:{function.lineno} {function.name}"
         for path, tree in TREES.items()
         for function in functions(tree)
-        if (function.end_lineno or 0) - function.lineno >= MAXIMUM_FUNCTION_LINES
+        if code_lines(function) > MAXIMUM_FUNCTION_LINES
     ]
     assert wrong == []
 

@@ -97,7 +97,10 @@ def test_help_lists_the_exit_codes(capsys):
     assert re.findall(r"\d+", codes) == ["0", "1", "2", "3", "4", "70", "130", "143"]
 
 
-@pytest.mark.parametrize("verb", ["demo", "diagnose", "compare", "ls", "doctor"])
+@pytest.mark.parametrize(
+    "verb",
+    ["demo", "train", "embed", "diagnose", "compare", "reproduce", "ls", "doctor"],
+)
 def test_each_verb_has_help(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert f"repscope {verb}" in capsys.readouterr().out
@@ -117,7 +120,7 @@ def test_the_module_is_the_command():
     ("words", "message"),
     [
         (["diagnos"], "error: there is no command 'diagnos'\n  fix: did you mean diag"),
-        (["emb"], "error: there is no command 'emb'\n  fix: choose from compare, demo"),
+        (["emb"], "error: there is no command 'emb'\n  fix: did you mean embed?"),
         (["diagnose", "a.npy", "--lables", "y"], "fix: did you mean --labels?"),
         (["--verison"], "error: No such option: --verison\n  fix: did you mean --ver"),
         (["diagnose"], "error: Missing argument 'FEATURES'."),

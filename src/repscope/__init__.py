@@ -7,11 +7,23 @@
 import importlib
 from typing import Any
 
+from repscope._checking import MissingExtraError
+
 __version__ = "0.1.0"
 
 _HOMES = {
+    "train": "repscope.training.engine",
+    "embed": "repscope.representations.embed",
     "diagnose": "repscope.diagnosis.diagnose",
     "compare": "repscope.diagnosis.compare",
+    "reproduce": "repscope.experiments.reproduce",
+    "open_images": "repscope.data.sources",
+    "open_encoder": "repscope.models.third_party",
+    "ImageSet": "repscope.data.imageset",
+    "Preprocess": "repscope._images",
+    "Encoder": "repscope.models.encoder",
+    "Recipe": "repscope.training.recipe",
+    "Embedding": "repscope.representations.embedding",
     "Report": "repscope.report.report",
     "Representation": "repscope.representations.representation",
     "Moments": "repscope.representations.moments",
@@ -19,14 +31,22 @@ _HOMES = {
     "Finding": "repscope.records",
 }
 
-__all__ = ["Finding", "Measurement", "Moments", "Report", "Representation"]
-__all__ += ["__version__", "compare", "diagnose"]
+__all__ = ["Embedding", "Encoder", "Finding", "ImageSet", "Measurement", "Moments"]
+__all__ += ["Preprocess", "Recipe", "Report", "Representation", "__version__"]
+__all__ += ["compare", "diagnose", "embed", "open_encoder", "open_images"]
+__all__ += ["reproduce", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'repscope' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        home = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError(f"repscope.{name} needs torch", "train") from error
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -23,7 +23,6 @@ from repscope._inputs import (
 )
 from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.compare import compare
-from repscope.diagnosis.demo import run_demo
 from repscope.diagnosis.diagnose import diagnose
 from repscope.diagnosis.gate import Gate, check_gates, evaluate, parse_gates
 from repscope.diagnosis.supervised import PROBE_MAXIMUM_ROWS
@@ -40,6 +39,9 @@ BLOCK_COPIES, PROBE_COPIES = 6, 14
 SECONDS_PER_VALUE, SECONDS_PER_CUBE = 9e-8, 8e-11
 # Probing a value costs so much for each level, and once more for every 200 classes.
 SECONDS_PER_PROBED_VALUE, CLASSES_PER_LEVEL = 1.2e-6, 200
+# Folders of features beside a report, which a diagnosis of images goes on with.
+FEATURES, REFERENCE = "features", "reference"
+KEPT = frozenset({FEATURES, REFERENCE})
 # What `ls` prints of an entry; --json holds all of it.
 BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
 
@@ -84,12 +86,14 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
         check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
     data = open_inputs(inputs)
     images = image_source(sources.images, data.store)
+    if images is None and data.embedding is not None:
+        images = data.embedding.thumbnails
     if dry_run:
         _terminal.show_entries({"would do": plan(data, out)}, as_json=output.as_json)
         return EXIT_OK
     with _terminal.progress(quiet=output.quiet):
         report = diagnose(
-            data.store,
+            data.features,
             labels=data.train_labels,
             attributes=data.attributes or None,
             ids=data.ids,
@@ -146,27 +150,6 @@ def compare_runs(folders: Sequence[Path], output: Output) -> int:
         for folder, run in zip(folders[1:], runs[1:], strict=True)
     ]
     return max(codes)
-
-
-def demonstrate(output: Output, *, seed: int) -> int:
-    """Diagnose real digits sound and damaged, compare them and print the comparison.
-
-    Args:
-        output: where to write and what to say.
-        seed: of everything random in it.
-
-    Returns:
-        The exit code 0.
-
-    Raises:
-        UsageError: for an output folder in use.
-    """
-    out = output.out or Path("repscope-demo")
-    check_folder(out, overwrite=output.overwrite)
-    with _terminal.progress(quiet=output.quiet):
-        comparison, _ = run_demo(out, seed=seed, overwrite=output.overwrite)
-    show_run(comparison.record, out / "comparison", output)
-    return EXIT_OK
 
 
 def list_catalogue(what: str, *, as_json: bool) -> int:
@@ -248,7 +231,11 @@ def check_folder(out: Path, *, overwrite: bool, read: Sequence[Path] = ()) -> No
             expected="a new or empty folder",
             fix="name another folder with -o",
         )
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
+    if (
+        out.is_dir()
+        and any(one.name not in KEPT for one in out.iterdir())
+        and not overwrite
+    ):
         raise UsageError(
             f"the output folder {out} is not empty",
             fix="--overwrite replaces the report in it; -o names another folder",

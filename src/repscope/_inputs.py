@@ -4,6 +4,7 @@ An option such as ``--labels`` takes the names of columns in the features file, 
 with one value per row, or ``FILE:NAME,NAME``.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,15 @@ from repscope._checking import (
     check_length,
     did_you_mean,
 )
+from repscope.representations.embedding import Embedding, open_features
+from repscope.representations.representation import Representation
 from repscope.representations.store import Store, open_store, read_columns
 
 Column = Shaped[np.ndarray, " n"]
 Columns = dict[str, np.ndarray]
 
+# The column of ids in a folder that `embed` wrote.
+EMBEDDED_ID = "id"
 # Suffixes by which a word is meant as a label file even when there is none.
 LABEL_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".json", ".txt")
 
@@ -50,11 +55,43 @@ class Inputs:
     drop_nonfinite: bool = False
 
 
+@dataclass(frozen=True)
+class ImageChoice:
+    """Which images, as typed.
+
+    Args:
+        source: a path, or the word of a data set.
+        part: of it, such as "test"; None for all.
+        limit: about how many, as many of each class; None for all.
+        labels: names of the label levels to keep, fine to coarse; None for all.
+    """
+
+    source: str
+    part: str | None = None
+    limit: int | None = None
+    labels: str | None = None
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """How an encoder is run, as typed; the fields are the options' names."""
+
+    architecture: str | None = None
+    untrained: bool = False
+    layers: str | None = None
+    pool: str | None = None
+    batch_size: int = 256
+    device: str = "auto"
+    seed: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A diagnosis' features, and the columns beside them with one value per row.
 
-    With test features, their rows follow those of the features in every column.
+    With test features, their rows follow those of the features in every column. A
+    folder that `embed` wrote brings labels, ids and small pictures of its rows, and is
+    whole where no option puts others in their place.
     """
 
     store: Store
@@ -63,6 +100,17 @@ class Opened:
     attributes: Columns
     ids: Column | None
     split: Column | None
+    embedding: Embedding | None = None
+    column: str | None = None
+    is_whole: bool = False
+
+    @property
+    def features(self) -> Store | Representation:
+        """What to diagnose: the store, or an embedded folder with its labels."""
+        if self.embedding is None or not self.is_whole:
+            return self.store
+        layer = self.column or self.embedding.default_layer
+        return self.embedding.titled(layer)
 
     @property
     def train_labels(self) -> Columns | None:
@@ -89,6 +137,11 @@ def open_inputs(inputs: Inputs) -> Opened:
             "--test and --split both say which rows are for testing",
             fix="give one of them",
         )
+    embedding = open_features(sources.features)
+    named = (inputs.labels, inputs.attributes, inputs.ids, sources.test)
+    is_whole = embedding is not None and all(name is None for name in named)
+    if embedding is not None and not is_whole:
+        inputs = _with_names(inputs, embedding)
     options = (inputs.labels, inputs.attributes, inputs.ids, inputs.split)
     wanted = [_file_and_names(text) for text in options if text is not None]
     metadata = [name for file, names in wanted if file is None for name in names]
@@ -106,6 +159,23 @@ def open_inputs(inputs: Inputs) -> Opened:
         attributes=read_named("--attributes", inputs.attributes, stores),
         ids=ids[1] if ids else None,
         split=_true_for_test(*split) if split else None,
+        embedding=embedding,
+        column=sources.column,
+        is_whole=is_whole,
+    )
+
+
+def _with_names(inputs: Inputs, embedding: Embedding) -> Inputs:
+    """Return the inputs with the columns that an embedded folder has, where unnamed."""
+    levels, attributes = (
+        ",".join(level.name for level in some) or None
+        for some in (embedding.levels, embedding.attributes)
+    )
+    return dataclasses.replace(
+        inputs,
+        labels=inputs.labels or levels,
+        attributes=inputs.attributes or attributes,
+        ids=inputs.ids or EMBEDDED_ID,
     )
 
 

@@ -6,6 +6,7 @@ own imports stand at the top.
 """
 
 import io
+import os
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ from typing import Annotated
 import typer
 
 import repscope
+from repscope import _options as option
 from repscope._checking import (
     EXIT_BUG,
     EXIT_ENVIRONMENT,
@@ -38,6 +40,8 @@ _HELP = """
   repscope emb.parquet --labels fine,coarse       columns, fine to coarse
   repscope emb.npy --labels y.npy --fail-on any   exit 1 on a failure: for CI
   repscope compare before-report after-report     which is better, and is it sure
+  repscope diagnose timm/resnet18 photos          any encoder, on a folder of images
+  repscope train --images photos -o run           train one, then diagnose run photos
 
 A check-up for self-supervised image encoders: from features, and labels if you
 have them, to what is wrong, how sure that is and what to do about it.
@@ -55,10 +59,15 @@ _DIAGNOSE_HELP = """Say what is wrong with a representation, from its features.
   repscope diagnose emb.parquet --column emb --labels fine,coarse --split split
   repscope diagnose train.npz --test test.npz --labels y --attributes colour
   repscope diagnose emb.npy --fail-on "effective_rank<0.3*d" --fail-on RS102
+  repscope diagnose run photos --part test --reference untrained
 
 FEATURES is an npy, npz, Parquet, CSV, safetensors or pt file, or a folder of
 shards: one row for each image. --labels, --attributes, --ids and --split take names
 of columns in FEATURES, a FILE with one value per row, or FILE:NAME,NAME.
+
+With IMAGES the first word is an encoder, which is run on them first; the features
+are kept in OUT/features. A folder that "repscope embed" wrote needs no options: it
+knows its labels, ids and pictures.
 """
 _COMPARE_HELP = """Compare saved runs with the first of them, with intervals.
 
@@ -66,10 +75,42 @@ _COMPARE_HELP = """Compare saved runs with the first of them, with intervals.
   repscope compare before-report after-report
   repscope compare a-report b-report --fail-on "effective_rank<0.9*baseline"
 """
-_DEMO_HELP = """Diagnose real handwritten digits: sound, collapsed and drowned.
+_DEMO_HELP = """Train three small encoders on real digits, and diagnose them.
 
 \b
   repscope demo -o demo
+
+One is sound, one is trained without what keeps features apart, and one is given an
+easy way out. It takes a minute on two cores and no network.
+"""
+_EMBED_HELP = """Run an encoder over images; keep features, labels, small pictures.
+
+\b
+  repscope embed run photos -o features
+  repscope embed timm/vit_small_patch14_dinov2 photos --layers blocks.5,blocks.11
+  repscope embed weights.pth photos --architecture resnet50 --part test
+  repscope diagnose features
+
+The same command run again goes on where it was stopped. Weights are downloaded only
+for a name such as timm/NAME, and not with --untrained.
+"""
+_TRAIN_HELP = """Train an encoder without labels, by a recipe.
+
+\b
+  repscope train --images photos -o run
+  repscope train recipes/cifar100-simclr-small.toml --images c100.parquet
+  repscope train recipe.toml --set training.epochs=3 --images photos -o run
+  repscope train --resume run
+  repscope diagnose run photos
+
+--resume continues a stopped run as if it had never stopped. --init-from takes the
+weights of an encoder and starts anew. --dry-run prints the recipe with every default.
+"""
+_REPRODUCE_HELP = """Reproduce a table or figure of the papers, and compare.
+
+\b
+  repscope reproduce ls
+  repscope reproduce S1-3 -o s1-3
 """
 _LIST_HELP = """List the metrics with their formulas, or the checks with their codes.
 
@@ -81,6 +122,8 @@ _LIST_HELP = """List the metrics with their formulas, or the checks with their c
 _MEMORY = """not enough memory: {}
   fix: close other programs, or pass fewer rows or fewer dimensions; a file of features
   is read in blocks, probing with --labels holds it whole"""
+_NO_TORCH = """images need torch, which is not installed
+  fix: pip install "repscope[train]\""""
 _BUG = """this is a bug in repscope: {}: {}
   fix: run it again with --debug and report the traceback with what
   "repscope doctor" prints"""
@@ -91,90 +134,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Features = Annotated[str, typer.Argument(metavar="FEATURES", help="The features.")]
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="OUT1 OUT2...", help="Result folders.")
-]
-What = Annotated[str, typer.Argument(metavar="metrics|checks", help="What to list.")]
-Column = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The vector column, where several.")
-]
-Labels = Annotated[
-    str | None,
-    typer.Option(metavar="NAMES|FILE", help="Label levels, fine to coarse."),
-]
-Attributes = Annotated[
-    str | None,
-    typer.Option(metavar="NAMES|FILE", help="Factors that may compete with labels."),
-]
-Ids = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|FILE", help="A name for each row; compare joins on it."),
-]
-Images = Annotated[
-    str | None,
-    typer.Option(metavar="DIR|COLUMN", help="The images, shown as thumbnails."),
-]
-Split = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="train or test for each row (val counts as test; True and 1 are test, "
-        "in a column called is_train they are train).",
-    ),
-]
-Test = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="Test features, with the same columns. A label FILE holds the labels of "
-        "FEATURES, then those of the test features.",
-    ),
-]
-Reference = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="Features of the same images from another encoder, a random one, or "
-        "their pixels.",
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
-DropNonfinite = Annotated[
-    bool,
-    typer.Option("--drop-nonfinite", help="Drop rows with NaN or infinity; say so."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("-o", "--out", metavar="OUT", help="The result folder."),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the report in the result folder.")
-]
-FailOn = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="EXPR",
-        help="Exit 1 on: a finding (RS102, RS1xx, any; RS102? on undecided too) or a "
-        "comparison (effective_rank<20, <0.3*d, and in compare <0.9*baseline).",
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print results.json instead of the summary.")
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the verdict alone.")]
-Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Print every measurement and finding.")
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Read headers and labels, say what would be done."),
-]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback with an error.")
-]
-
 
 # What the user typed, for the record; typer hands on values only.
 _typed: ContextVar[tuple[str, ...]] = ContextVar("_typed", default=())
@@ -205,16 +164,17 @@ def _repscope(
 
 @app.command("demo", help=_DEMO_HELP)
 def demo(
-    out: Out = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    out: option.Out = None,
+    seed: option.Seed = 0,
+    overwrite: option.Overwrite = False,
+    json: option.Json = False,
+    quiet: option.Quiet = False,
+    verbose: option.Verbose = False,
+    debug: option.Debug = False,
 ) -> int:
-    """Run the main job on scikit-learn's digits."""
-    from repscope._command_line import Output, demonstrate
+    """Run the main job on real digits."""
+    from repscope._command_line import Output
+    from repscope._running import demonstrate
 
     output = Output(out, overwrite, (), json, quiet, verbose, _typed.get())
     return demonstrate(output, seed=seed)
@@ -222,58 +182,138 @@ def demo(
 
 @app.command("diagnose", help=_DIAGNOSE_HELP, epilog=_EPILOG)
 def diagnose(
-    features: Features,
-    column: Column = None,
-    labels: Labels = None,
-    attributes: Attributes = None,
-    ids: Ids = None,
-    images: Images = None,
-    split: Split = None,
-    test: Test = None,
-    reference: Reference = None,
-    out: Out = None,
-    seed: Seed = 0,
-    fail_on: FailOn = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    dry_run: DryRun = False,
-    overwrite: Overwrite = False,
-    drop_nonfinite: DropNonfinite = False,
-    debug: Debug = False,
+    features: option.Features,
+    image_source: option.ImagesToo = None,
+    part: option.Part = None,
+    limit: option.Limit = None,
+    pool: option.Pool = None,
+    architecture: option.ArchitectureName = None,
+    untrained: option.Untrained = False,
+    batch_size: option.BatchSize = 256,
+    device: option.Device = "auto",
+    column: option.Column = None,
+    labels: option.Labels = None,
+    attributes: option.Attributes = None,
+    ids: option.Ids = None,
+    images: option.Images = None,
+    split: option.Split = None,
+    test: option.Test = None,
+    reference: option.Reference = None,
+    out: option.Out = None,
+    seed: option.Seed = 0,
+    fail_on: option.FailOn = None,
+    json: option.Json = False,
+    quiet: option.Quiet = False,
+    verbose: option.Verbose = False,
+    dry_run: option.DryRun = False,
+    overwrite: option.Overwrite = False,
+    drop_nonfinite: option.DropNonfinite = False,
+    debug: option.Debug = False,
 ) -> int:
-    """Diagnose a features file."""
+    """Diagnose a features file, or an encoder on images."""
     from repscope._command_line import Output, diagnose_features
-    from repscope._inputs import Inputs, Sources
+    from repscope._inputs import EncoderChoice, ImageChoice, Inputs, Sources
 
     sources = Sources(features, column, images, test, reference)
     inputs = Inputs(sources, labels, attributes, ids, split, seed, drop_nonfinite)
-    gates = tuple(fail_on or ())
-    output = Output(out, overwrite, gates, json, quiet, verbose, _typed.get())
-    return diagnose_features(inputs, output, dry_run=dry_run)
+    output = Output(out, overwrite, fail_on or (), json, quiet, verbose, _typed.get())
+    if image_source is None:
+        return diagnose_features(inputs, output, dry_run=dry_run)
+    from repscope._running import diagnose_images
+
+    choice = ImageChoice(image_source, part, limit, labels)
+    how = (architecture, untrained, column, pool, batch_size, device, seed)
+    return diagnose_images(inputs, choice, EncoderChoice(*how), output)
+
+
+@app.command("embed", help=_EMBED_HELP, epilog=_EPILOG)
+def embed(
+    encoder: option.Encoder,
+    images: option.ImageSource,
+    labels: option.Labels = None,
+    part: option.Part = None,
+    limit: option.Limit = None,
+    layers: option.Layers = None,
+    pool: option.Pool = None,
+    architecture: option.ArchitectureName = None,
+    untrained: option.Untrained = False,
+    batch_size: option.BatchSize = 256,
+    device: option.Device = "auto",
+    seed: option.Seed = 0,
+    out: option.Out = None,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+    debug: option.Debug = False,
+) -> int:
+    """Run an encoder over images."""
+    from repscope._inputs import EncoderChoice, ImageChoice
+    from repscope._running import embed_images
+
+    choice = ImageChoice(images, part, limit, labels)
+    how = (architecture, untrained, layers, pool, batch_size, device, seed)
+    return embed_images(encoder, choice, EncoderChoice(*how), out, overwrite, quiet)
+
+
+@app.command("train", help=_TRAIN_HELP, epilog=_EPILOG)
+def train(
+    recipe: option.RecipeFile = None,
+    images: option.TrainingImages = None,
+    part: option.Part = None,
+    set_values: option.Set = None,
+    resume: option.Resume = None,
+    init_from: option.InitFrom = None,
+    device: option.Device = "auto",
+    out: option.Out = None,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
+    debug: option.Debug = False,
+) -> int:
+    """Train an encoder."""
+    from repscope._training import Start, train_encoder
+
+    settings = tuple(set_values or ())
+    start = Start(recipe, settings, images, part, resume, init_from)
+    return train_encoder(start, device, out, overwrite, quiet, dry_run)
+
+
+@app.command("reproduce", help=_REPRODUCE_HELP, epilog=_EPILOG)
+def reproduce(
+    experiment: option.Experiment,
+    out: option.Out = None,
+    overwrite: option.Overwrite = False,
+    json: option.Json = False,
+    quiet: option.Quiet = False,
+    debug: option.Debug = False,
+) -> int:
+    """Reproduce a table or figure."""
+    from repscope._training import reproduce_experiment
+
+    return reproduce_experiment(experiment, out, overwrite, json, quiet)
 
 
 @app.command("compare", help=_COMPARE_HELP, epilog=_EPILOG)
 def compare(
-    runs: Runs,
-    out: Out = None,
-    fail_on: FailOn = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
+    runs: option.Runs,
+    out: option.Out = None,
+    fail_on: option.FailOn = None,
+    json: option.Json = False,
+    quiet: option.Quiet = False,
+    verbose: option.Verbose = False,
+    overwrite: option.Overwrite = False,
+    debug: option.Debug = False,
 ) -> int:
     """Compare saved runs."""
     from repscope._command_line import Output, compare_runs
 
-    gates = tuple(fail_on or ())
-    output = Output(out, overwrite, gates, json, quiet, verbose, _typed.get())
+    output = Output(out, overwrite, fail_on or (), json, quiet, verbose, _typed.get())
     return compare_runs(runs, output)
 
 
 @app.command("ls", help=_LIST_HELP)
-def ls(what: What, json: Json = False, debug: Debug = False) -> int:
+def ls(
+    what: option.What, json: option.Json = False, debug: option.Debug = False
+) -> int:
     """List what repscope measures and checks."""
     from repscope._command_line import list_catalogue
 
@@ -281,7 +321,7 @@ def ls(what: What, json: Json = False, debug: Debug = False) -> int:
 
 
 @app.command("doctor")
-def doctor(json: Json = False, debug: Debug = False) -> int:
+def doctor(json: option.Json = False, debug: option.Debug = False) -> int:
     """Report versions, cores, BLAS, extras and disk, to paste into an issue."""
     from repscope import _environment, _terminal
 
@@ -300,6 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Before torch is loaded: threads that spin while they wait slow a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _escape_what_the_locale_lacks()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -369,6 +411,8 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
         return "interrupted\n  fix: run the same command again", EXIT_INTERRUPTED
     if isinstance(error, _Terminated):
         return "terminated\n  fix: run the same command again", EXIT_TERMINATED
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return _NO_TORCH, EXIT_USAGE
     if isinstance(error, MemoryError):
         return _MEMORY.format(str(error) or "no more to be had"), EXIT_ENVIRONMENT
     if isinstance(error, OSError):

@@ -9,17 +9,19 @@ import functools
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from data_files import cifar, mnist, shrunk
 from diagnosis.cases import ABSENT, FOUND, UNDECIDED, finding_of
-from repscope.diagnosis.demo import digits
+from repscope.data.digits import PAIR_OF_DIGIT
 from repscope.diagnosis.diagnose import diagnose
 
 N = 1000
-PIXELS, _ = digits()
-LABELS = {name: codes[:N] for name, codes in PIXELS.labels.items()}
+PIXELS = load_digits().data / 16
+DIGIT = load_digits().target
+LABELS = {"digit": DIGIT[:N], "pair": np.array(PAIR_OF_DIGIT)[DIGIT[:N]]}
 
 
 def faults(report):
@@ -59,7 +61,7 @@ def untrained(features, depth, width=128):
     return features
 
 
-X = PIXELS.features[:N]
+X = PIXELS[:N]
 DIGITS = {
     "pixels": X,
     "projected to 16": projected(X, 16),

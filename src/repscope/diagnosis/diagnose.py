@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from repscope.records import (
     Thumbnail,
 )
 from repscope.report.report import Report
+from repscope.representations.embedding import Embedding, open_features
 from repscope.representations.representation import Level, Representation
 from repscope.representations.splitting import default_split
 
@@ -62,7 +64,8 @@ def diagnose(
     """Return what these features hold, what is wrong with them and what to do.
 
     Args:
-        features: (n, d) array or tensor, a path, a store, or a `Representation`.
+        features: (n, d) array or tensor, a path, a store, a `Representation`, or an
+            `Embedding` or its folder, which bring labels, ids and pictures along.
         labels: one array, or a dictionary of level name -> array, fine to coarse.
         attributes: dictionary of factor -> array: what may compete with the labels.
         views: (n, q, d) features of q augmented views of each image.
@@ -88,6 +91,9 @@ def diagnose(
         'HEALTHY'
     """
     started = time.perf_counter()
+    if (embedding := _as_embedding(features)) is not None:
+        images = embedding.thumbnails if images is None else images
+        features = embedding.titled()
     known = {"labels": labels, "attributes": attributes, "ids": ids}
     given = Representation.of(features, **known, split=split, test=test)
     other = None if reference is None else _aligned_reference(reference, given)
@@ -99,6 +105,13 @@ def diagnose(
     if other is not None:
         run.measure_reference(other)
     return run.report(images, time.perf_counter() - started)
+
+
+def _as_embedding(features: Any) -> Embedding | None:
+    """Return an embedding, or that in a folder; None for other features."""
+    if isinstance(features, str | Path):
+        return open_features(features)
+    return features if isinstance(features, Embedding) else None
 
 
 @dataclass(eq=False)
@@ -416,8 +429,13 @@ class _Run:
 
 def _aligned_reference(reference: Any, given: Representation) -> Representation:
     """Return the reference, which must have one row for each row of the features."""
-    other = Representation.of(reference)
-    if other.n != given.n:
+    embedding = _as_embedding(reference)
+    other = embedding.representation if embedding else Representation.of(reference)
+    is_same = other.n == given.n
+    is_named = not np.array_equal(given.ids, np.arange(given.n))
+    if is_same and is_named and embedding is not None:
+        is_same = np.array_equal(other.ids.astype(str), given.ids.astype(str))
+    if not is_same:
         raise InputError(
             "reference: features of the same images are needed",
             found=f"{other.n:,} rows",

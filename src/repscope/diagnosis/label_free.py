@@ -148,15 +148,22 @@ def spectral_measurements(
         )
         fixed = _with_fixed_ranks(one, compute)
         taken.append(_with_interval(one, fixed, whole, without, survey.block_sizes))
-    taken.append(
-        metric_of(spectral.n_components).measured(
+    alone: tuple[tuple[Callable, Callable[[], float]], ...] = (
+        (
+            spectral.n_components,
             lambda: spectral.n_components(whole.eigenvalues),
-            n=n,
-            d=d,
-            layer=layer,
-            upper=float(min(n - 1, d)),
-        )
+        ),
+        (
+            spectral.effective_rank_correlation,
+            lambda: spectral.effective_rank_correlation(survey.moments.covariance()),
+        ),
     )
+    taken += [
+        metric_of(function).measured(
+            compute, n=n, d=d, layer=layer, upper=float(min(n - 1, d))
+        )
+        for function, compute in alone
+    ]
     taken.append(
         metric_of(spectral.dead_features).measured(
             lambda: spectral.dead_features(survey.deviations, survey.moments.mean),
