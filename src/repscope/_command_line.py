@@ -5,7 +5,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +64,21 @@ class Output:
         return shlex.join(["repscope", *self.words]) if self.words else ""
 
 
-def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) -> int:
+def diagnose_features(
+    inputs: Inputs,
+    output: Output,
+    *,
+    dry_run: bool = False,
+    again: Mapping[str, str] | None = None,
+) -> int:
     """Diagnose a features file, save the report and print it.
 
     Args:
         inputs: what to read.
         output: where to write and what to say.
         dry_run: say what would be done from headers and label columns, write nothing.
+        again: what stands for the words in capitals of the next commands, where it is
+            not what the inputs say.
 
     Returns:
         The exit code: 0, or 1 where a gate failed.
@@ -104,8 +112,18 @@ def diagnose_features(inputs: Inputs, output: Output, *, dry_run: bool = False) 
             seed=inputs.seed,
             drop_nonfinite=inputs.drop_nonfinite,
         )
-    save_and_show(report, out, output)
+    save_and_show(report, out, output, again or _words_of(inputs, data))
     return judge(gates, report.record)
+
+
+def _words_of(inputs: Inputs, data: Opened) -> dict[str, str]:
+    """Return what stands for the words in capitals of the next commands."""
+    words = {"FEATURES": shlex.quote(inputs.sources.features)}
+    if inputs.labels is not None:
+        words["LABELS"] = shlex.quote(inputs.labels)
+    elif data.embedding is not None and data.embedding.levels:
+        words[" --labels LABELS"] = ""  # the folder knows them
+    return words
 
 
 def parsed_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
@@ -144,7 +162,7 @@ def compare_runs(folders: Sequence[Path], output: Output) -> int:
     out = output.out or Path("comparison-report")
     check_folder(out, overwrite=output.overwrite, read=folders)
     runs = [Report.load(folder) for folder in folders]
-    save_and_show(compare(*runs), out, output)
+    save_and_show(compare(*runs), out, output, {})
     codes = [
         judge(gates, run.record, baseline=runs[0].record, name=f"{folder}: ")
         for folder, run in zip(folders[1:], runs[1:], strict=True)
@@ -292,14 +310,24 @@ def _levels(columns: Columns) -> str:
     return ", ".join(f"{name} ({count:,} values)" for name, count in counts.items())
 
 
-def save_and_show(report: Report, out: Path, output: Output) -> None:
-    """Write a report's folder, with the command that made it, and print the run."""
+def save_and_show(
+    report: Report, out: Path, output: Output, words: Mapping[str, str]
+) -> None:
+    """Write a report's folder, with the command that made it, and print the run.
+
+    Args:
+        report: of the run.
+        out: the folder.
+        output: how much of it is said.
+        words: what stands for the words in capitals of the next commands.
+    """
     made = dataclasses.replace(report.record.provenance, command=output.command)
-    commands = tuple(
-        command.replace("OUT", shlex.quote(str(out)))
-        for command in report.record.next_commands
+    commands = list(report.record.next_commands)
+    for word, text in {**words, "OUT": shlex.quote(str(out))}.items():
+        commands = [command.replace(word, text) for command in commands]
+    record = dataclasses.replace(
+        report.record, provenance=made, next_commands=tuple(commands)
     )
-    record = dataclasses.replace(report.record, provenance=made, next_commands=commands)
     Report(record, report.samples).save(out, overwrite=output.overwrite)
     show_run(record, out, output)
 

@@ -29,7 +29,9 @@ from repscope.representations.embedding import Embedding
 
 # What --reference says to mean the same encoder before training.
 UNTRAINED = "untrained"
-DEFAULT_POOL = "gap"
+# What must be known of an encoder that others made: which tensors were found, and
+# what pictures it is taken to expect.
+TOLD_FACTS = ("keys", "preprocess")
 
 _log = logging.getLogger("repscope")
 
@@ -104,14 +106,17 @@ def diagnose_images(
         made = embedded(encoder, chosen, how, out / FEATURES, **said)
         if sources.reference == UNTRAINED:
             _log.info("embedding with the same encoder untrained, as the reference")
-            same = dataclasses.replace(how, layers=made.default_layer)
+            alike = dataclasses.replace(how, layers=made.default_layer)
             other = encoder.untrained(how.seed)
-            embedded(other, chosen, same, out / REFERENCE, **said)
+            embedded(other, chosen, alike, out / REFERENCE, **said)
             sources = dataclasses.replace(sources, reference=str(out / REFERENCE))
     sources = dataclasses.replace(sources, column=made.default_layer)
+    same = shlex.join([inputs.sources.features, images.source])
+    again = {"FEATURES": same, " --labels LABELS": "", "REFERENCE": UNTRAINED}
     return diagnose_features(
         dataclasses.replace(inputs, sources=sources, labels=None),
         dataclasses.replace(output, out=out, overwrite=True),
+        again=again,
     )
 
 
@@ -151,8 +156,10 @@ def opened_encoder(text: str, how: EncoderChoice) -> Encoder:
     encoder = open_encoder(
         text, weights=not how.untrained, architecture=how.architecture
     )
-    is_drawn = encoder.facts.get("training", "").startswith("none")
-    return encoder.untrained(how.seed) if how.untrained and not is_drawn else encoder
+    for fact in TOLD_FACTS:
+        if fact in encoder.facts:
+            _log.info("%s: %s", fact, encoder.facts[fact])
+    return encoder.untrained(how.seed) if how.untrained else encoder
 
 
 def chosen_images(choice: ImageChoice) -> ImageSet:
@@ -184,14 +191,14 @@ def embedded(
     layers = None
     if how.layers is not None:
         layers = [name.strip() for name in how.layers.split(",")]
-    pool = how.pool or DEFAULT_POOL
-    check_choice("pool", pool, get_args(Pool))
+    if how.pool is not None:
+        check_choice("pool", how.pool, get_args(Pool))
     with _progress.counted("embedding", "images", quiet=quiet) as progress:
         return embed(
             encoder,
             images,
             layers=layers,
-            pool=cast(Pool, pool),
+            pool=cast(Pool | None, how.pool),
             batch_size=how.batch_size,
             device=how.device,
             out=folder,

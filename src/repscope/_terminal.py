@@ -60,7 +60,7 @@ def progress(*, quiet: bool) -> Iterator[None]:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(clean(record.getMessage()))
+        note(printable(record.getMessage()))
 
 
 def silence(descriptor: int) -> None:

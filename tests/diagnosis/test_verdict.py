@@ -106,14 +106,12 @@ def test_a_coarse_level_does_not_explain_a_low_rank_away():
 
 def test_labels_are_asked_for_first_then_a_reference_then_a_comparison():
     compare = "repscope compare BASELINE OUT"
-    unlabelled = next_commands("emb.npy", [], gathered())
-    labelled = next_commands("emb.npy", [], gathered(levels=("fine",)))
-    complete = next_commands(
-        "emb.npy", [], gathered(levels=("fine",), has_reference=True)
-    )
-    assert unlabelled == ("repscope diagnose emb.npy --labels LABELS", compare)
+    unlabelled = next_commands(gathered())
+    labelled = next_commands(gathered(levels=("fine",)))
+    complete = next_commands(gathered(levels=("fine",), has_reference=True))
+    assert unlabelled == ("repscope diagnose FEATURES --labels LABELS", compare)
     assert labelled == (
-        "repscope diagnose emb.npy --labels ... --reference PIXELS",
+        "repscope diagnose FEATURES --labels LABELS --reference REFERENCE",
         compare,
     )
     assert complete == (compare,)

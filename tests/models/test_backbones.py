@@ -150,7 +150,7 @@ def test_small_conv_is_its_definition():
     backbone = lively(SMALL["small_conv"])
     state = backbone.state_dict()
     maps = random_images()
-    for block, stride in (("block1", 1), ("block2", 2), ("block3", 2), ("block4", 2)):
+    for block, stride in (("block1", 2), ("block2", 2), ("block3", 2), ("block4", 1)):
         weight = state[f"{block}.conv.weight"]
         maps = functional.conv2d(maps, weight, stride=stride, padding=1)
         maps = normalise(maps, state, f"{block}.bn").clamp(min=0)

@@ -224,6 +224,7 @@ def test_raw_weights_fill_a_network_of_a_library(tmp_path):
     [
         ("resnet18", 512, "layer4", "gap", True),
         ("vit_tiny_patch16_224", 192, "blocks.11", "cls", False),
+        ("vit_wee_patch16_reg1_gap_256", 256, "blocks.13", "mean", False),
         ("convnext_atto", 320, "stages.3", "gap", None),
         ("mixer_s32_224", 512, "blocks.7", "mean", False),
         ("efficientnet_lite0", 1280, "blocks.6", "gap", None),

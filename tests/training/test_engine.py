@@ -336,12 +336,3 @@ def test_little_space_is_told_of_at_the_start(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(recording._environment, "free_disk_bytes", lambda folder: 10)
     train(recipe_with("training.epochs=1"), tiny_images(), tmp_path / "run")
     assert "0.0 MB are free, checkpoints will need" in caplog.text
-
-
-def test_another_number_of_threads_is_told_of(tmp_path, caplog, monkeypatch):
-    with pytest.raises(Crash):
-        train(RECIPE, tiny_images(), tmp_path, observers=[crash_after(3)])
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
-    train(None, tiny_images(), tmp_path, resume=True)
-    assert "the last bits may differ" in caplog.text

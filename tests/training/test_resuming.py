@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from repscope import _environment
 from repscope._checking import InputError, UsageError
 from repscope.models.encoder import Encoder
 from repscope.training.engine import train
@@ -76,6 +77,18 @@ def test_a_run_that_was_killed_before_its_first_step_is_begun_anew(
         train(None, tiny_images(), run, resume=True)
     train(RECIPE, tiny_images(), run)
     assert digests(run) == digests(whole)
+
+
+def test_what_may_change_the_last_bits_is_told_of(tmp_path, caplog, monkeypatch):
+    with pytest.raises(Crash):
+        train(RECIPE, tiny_images(), tmp_path, observers=[crash_after(3)])
+    threads, versions = torch.get_num_threads(), _environment.versions()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    monkeypatch.setattr(_environment, "versions", lambda: {**versions, "numpy": "9.9"})
+    train(None, tiny_images(), tmp_path, resume=True)
+    assert f"threads was {threads}, is {threads + 1}: the last bits" in caplog.text
+    assert f"numpy was {versions['numpy']}, is 9.9" in caplog.text
+    assert "torch was" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,10 @@ class ColorJitter:
         saturation: as brightness.
         hue: h in [0, 0.5]; the shift is uniform on [-h, h] of a full turn.
         p: probability for an image; the four come together or not at all.
-        hue_method: "exact" shifts the hue of HSV, as torchvision does; "yiq" turns the
-            colour plane of YIQ, which keeps luma instead of value: about as strong, but
-            other colours.
+        hue_method: "exact" shifts the hue of HSV, as torchvision and the published runs
+            do, and so is the default; "yiq" turns the colour plane of YIQ, which keeps
+            luma instead of value. It gives other colours, about as strong, and saves a
+            fifth of the time of a view.
     """
 
     brightness: float = 0.0

@@ -331,7 +331,7 @@ class _Run:
             thumbnails=pictures_of_rows,
             glossary=_glossary(self.measurements),
             notices=tuple(self.notices),
-            next_commands=next_commands(kept.name, findings, evidence),
+            next_commands=next_commands(evidence),
         )
         return Report(record, samples)
 

@@ -33,14 +33,17 @@ def _named(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{finding.code} {finding.title}" for finding in findings)
 
 
-def next_commands(
-    name: str, findings: Sequence[Finding], evidence: Evidence
-) -> tuple[str, ...]:
-    """Return at most two commands that would tell more."""
+def next_commands(evidence: Evidence) -> tuple[str, ...]:
+    """Return at most two commands that would tell more.
+
+    Words in capitals stand for what only the caller knows.
+    """
     commands = []
     if not evidence.levels:
-        commands.append(f"repscope diagnose {name} --labels LABELS")
+        commands.append("repscope diagnose FEATURES --labels LABELS")
     elif not evidence.has_reference:
-        commands.append(f"repscope diagnose {name} --labels ... --reference PIXELS")
+        commands.append(
+            "repscope diagnose FEATURES --labels LABELS --reference REFERENCE"
+        )
     commands.append("repscope compare BASELINE OUT")
-    return tuple(commands[:2])
+    return tuple(commands)

@@ -229,7 +229,8 @@ def _own_prefix(state: Mapping[str, Tensor], target: Shapes) -> Match | None:
 
     Of several encoders in one file none is taken by chance.
     """
-    anchor = next((name for name in target if not name.endswith(OPTIONAL)), "")
+    needed = [name for name in target if not name.endswith(OPTIONAL)]
+    anchor = max(needed, key=len, default="")  # a short name ends many longer ones
     ends = [name for name in state if name.endswith("." + anchor)]
     if len(ends) > MAXIMUM_PREFIXES:
         return None

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ def embed(
     *,
     preprocess: Preprocess | Prepare | None = None,
     layers: Sequence[str] | str | None = None,
-    pool: Pool = "gap",
+    pool: Pool | None = None,
     batch_size: int = 256,
     device: str | torch.device = "auto",
     out: str | Path | None = None,
@@ -80,7 +80,8 @@ def embed(
         network = network.untrained(untrained_seed)
     names = _ordered_layers(network, layers)
     with evaluating(network.module, device) as place:
-        forward = Forward(network, names, pool, place, batch_size)
+        chosen = pool or cast(Pool, network.facts.get("pool", DEFAULT_POOL))
+        forward = Forward(network, names, chosen, place, batch_size)
         run = EmbeddingRun(forward, reader, allowed_failures, progress)
         return run.in_memory() if out is None else run.in_folder(out, overwrite)
 

@@ -26,6 +26,9 @@ from repscope.training.recipe import Recipe, difference
 from repscope.training.recording import Recording
 from repscope.training.run_folder import RECIPE_NAME, RunFolder, Session
 
+# Packages whose versions may change the last bits of a result.
+_DECISIVE = ("repscope", "torch", "numpy", "pillow")
+
 _log = logging.getLogger("repscope")
 
 
@@ -118,19 +121,24 @@ def go_on(run: Run) -> None:
     assert run.folder is not None
     found = load_latest(run.folder.checkpoints)
     run.learner.restore(found.state)
-    before = run.folder.surroundings.sessions
-    run.recording.resume(_session(run))
+    before, now = run.folder.surroundings.sessions[-1:], _session(run)
+    run.recording.resume(now)
     _log.info("going on after step %d of %d", found.step, run.plan.total_steps)
-    threads = torch.get_num_threads()
-    if before and (before[-1].device, before[-1].threads) != (str(run.device), threads):
-        _log.warning(
-            "the run was on %s with %d threads, and is on %s with %d: "
-            "the last bits may differ",
-            before[-1].device,
-            before[-1].threads,
-            run.device,
-            threads,
-        )
+    for change in (line for last in before for line in _changes(last, now)):
+        _log.warning("%s: the last bits may differ from those of one session", change)
+
+
+def _changes(before: Session, now: Session) -> list[str]:
+    """Return what differs between two sessions that may change a result."""
+    facts = [
+        {"device": one.device, "threads": str(one.threads), **one.versions}
+        for one in (before, now)
+    ]
+    return [
+        f"{name} was {facts[0].get(name, 'absent')}, is {facts[1][name]}"
+        for name in ("device", "threads", *_DECISIVE)
+        if name in facts[1] and facts[0].get(name) != facts[1][name]
+    ]
 
 
 def _log_plan(run: Run) -> None:
