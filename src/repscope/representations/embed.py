@@ -29,6 +29,9 @@ from repscope.representations.image_batches import (
     takes_arrays,
 )
 
+# Of layers that are maps; of an encoder that does not say what fits its layers.
+DEFAULT_POOL: Pool = "gap"
+
 
 def embed(
     encoder: Encoder | nn.Module,
