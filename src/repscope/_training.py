@@ -10,6 +10,7 @@ from repscope._checking import (
     EXIT_GATE,
     EXIT_OK,
     InputError,
+    RepscopeError,
     UsageError,
     check_choice,
 )
@@ -93,7 +94,7 @@ def train_encoder(
         raise UsageError("--resume goes on in the run's own folder", fix="leave -o out")
     run = start.resume or out or Path("repscope-run")
     recipe = start.recipe_of_run()
-    images = _images_of(recipe)
+    images = _images_of(start, recipe)
     if dry_run:
         _terminal.show(_planned(recipe, images))
         return EXIT_OK
@@ -119,16 +120,18 @@ def train_encoder(
     return EXIT_OK
 
 
-def _images_of(recipe: Recipe) -> ImageSet:
-    if not recipe.data.source:
+def _images_of(start: Start, recipe: Recipe) -> ImageSet:
+    """Return the images that the command or the recipe names."""
+    source = recipe.data.source
+    if not source:
         raise UsageError("no images to train on", fix="--images FOLDER, or digits")
     try:
-        return open_images(recipe.data.source, split=recipe.data.split or None)
-    except InputError as error:
-        if Path(recipe.data.source).exists():
+        return open_images(source, split=recipe.data.split or None)
+    except RepscopeError as error:
+        if start.images is not None or Path(source).exists():
             raise
         raise InputError(
-            f"the images of the recipe are not there: {recipe.data.source}",
+            f"the images of the recipe are not there: {source}",
             fix="--images says where they are now",
         ) from error
 

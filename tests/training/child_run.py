@@ -5,6 +5,7 @@ Call: child_run.py RUN THREADS [--resume] [--workers=N] [--set=KEY=VALUE]
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -79,6 +80,8 @@ def main():
     parser.add_argument("--slow-write", type=int)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    # a job in the background ignores it, and so do its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.slow_write is not None:
         write_slowly(arguments.slow_write)
     # the command line's handlers and exit codes, around our own work

@@ -38,7 +38,9 @@ class Interruptions:
     def __enter__(self) -> "Interruptions":
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                # what is ignored, as in a job in the background, stays so
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
