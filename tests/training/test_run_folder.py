@@ -200,7 +200,7 @@ def test_an_error_is_explained_in_the_log_with_its_traceback(tmp_path):
     with pytest.raises(InputError):
         fail()
     log = (tmp_path / "log.txt").read_text()
-    assert "error: no good" in log
+    assert "InputError: no good" in log
     assert "Traceback" in log and 'raise InputError("no good")' in log
     assert not (tmp_path / ".lock").exists()
 

@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any
 
 from repscope import _environment
-from repscope._checking import InputError, RepscopeError, UsageError
+from repscope._checking import InputError, UsageError
 from repscope.files.saving import Writer, resource_error, write_together
 from repscope.records import from_json, to_json
 from repscope.training import checkpoint
@@ -171,8 +171,6 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if isinstance(error, RepscopeError):
-                _log.info("error: %s", error)
             if isinstance(error, Exception):
                 self._log_file.write("".join(traceback.format_exception(error)))
             for lines in self._lines.values():
