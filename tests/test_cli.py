@@ -367,6 +367,22 @@ def test_ls_as_json_holds_everything(capsys):
     assert listed["effective_rank"]["misleads"]
 
 
+def test_ls_alone_says_what_can_be_listed(capsys):
+    assert main(["ls"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^repscope ls (\w+)$", printed, re.M) == [
+        *("metrics", "checks", "protocols")
+    ]
+
+
+def test_ls_protocols_prints_every_parameter(capsys):
+    assert main(["ls", "protocols"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "simclr_cifar views RandomResizedCrop(size=32, scale=(0.08, 1)" in printed
+    assert "barlow view 1 " in printed
+    assert "Solarize(threshold=0.501961, p=0.2)" in printed
+
+
 def test_ls_checks_prints_each_code(capsys):
     assert main(["ls", "checks"]) == 0
     codes = re.findall(r"^(RS\d+)$", capsys.readouterr().out, flags=re.MULTILINE)

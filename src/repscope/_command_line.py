@@ -21,6 +21,8 @@ from repscope._inputs import (
     image_source,
     open_inputs,
 )
+from repscope.data.operations import describe
+from repscope.data.protocols import PROTOCOLS, protocol
 from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.compare import compare
 from repscope.diagnosis.diagnose import diagnose
@@ -43,7 +45,15 @@ SECONDS_PER_PROBED_VALUE, CLASSES_PER_LEVEL = 1.2e-6, 200
 FEATURES, REFERENCE = "features", "reference"
 KEPT = frozenset({FEATURES, REFERENCE})
 # What `ls` prints of an entry; --json holds all of it.
-BRIEF = ("title", "formula", "severity", "needs", "minimum_n", "cost")
+BRIEF = (
+    *("title", "formula", "severity", "needs", "minimum_n", "cost"),
+    *("views", "view 1", "view 2"),
+)
+LISTS = {
+    "metrics": "what is measured, with formulas",
+    "checks": "what is judged, with codes",
+    "protocols": "augmentations of published methods, with every parameter",
+}
 
 
 @dataclass(frozen=True)
@@ -170,11 +180,11 @@ def compare_runs(folders: Sequence[Path], output: Output) -> int:
     return max(codes)
 
 
-def list_catalogue(what: str, *, as_json: bool) -> int:
-    """Print the metrics or the checks.
+def list_catalogue(what: str | None, *, as_json: bool) -> int:
+    """Print the metrics, the checks or the protocols; or what can be listed.
 
     Args:
-        what: "metrics" or "checks".
+        what: one of `LISTS`; None for their names.
         as_json: as JSON instead of text.
 
     Returns:
@@ -183,8 +193,17 @@ def list_catalogue(what: str, *, as_json: bool) -> int:
     Raises:
         UsageError: for another word.
     """
-    check_choice("list", what, ("metrics", "checks"))
-    entries = _metric_entries() if what == "metrics" else _check_entries()
+    if what is None:
+        entries = {f"repscope ls {name}": {"": text} for name, text in LISTS.items()}
+        _terminal.show_entries(entries, as_json=as_json)
+        return EXIT_OK
+    check_choice("list", what, LISTS)
+    catalogues = {
+        "metrics": _metric_entries,
+        "checks": _check_entries,
+        "protocols": _protocol_entries,
+    }
+    entries = catalogues[what]()
     if not as_json:
         entries = {
             name: {heading: facts[heading] for heading in BRIEF if heading in facts}
@@ -192,6 +211,20 @@ def list_catalogue(what: str, *, as_json: bool) -> int:
         }
     _terminal.show_entries(entries, as_json=as_json)
     return EXIT_OK
+
+
+def _protocol_entries() -> dict[str, dict[str, str]]:
+    entries = {}
+    for name in PROTOCOLS:
+        made = protocol(name)
+        views = {
+            f"view {number}": "; ".join(describe(one) for one in view)
+            for number, view in enumerate(made.views, start=1)
+        }
+        if len(set(views.values())) == 1:
+            views = {"views": next(iter(views.values()))}
+        entries[name] = {"source": made.source, **views}
+    return entries
 
 
 def _metric_entries() -> dict[str, dict[str, str]]:

@@ -12,7 +12,10 @@ Features = Annotated[
 Runs = Annotated[
     list[Path], typer.Argument(metavar="OUT1 OUT2...", help="Result folders.")
 ]
-What = Annotated[str, typer.Argument(metavar="metrics|checks", help="What to list.")]
+What = Annotated[
+    str | None,
+    typer.Argument(metavar="[metrics|checks|protocols]", help="What to list."),
+]
 Column = Annotated[
     str | None,
     typer.Option(

@@ -123,11 +123,14 @@ def entries(catalogue: Mapping[str, Mapping[str, str]], columns: int) -> str:
     """Return named entries of named facts, such as the metrics with their formulas.
 
     Args:
-        catalogue: entry -> heading -> text; facts without text are left out.
+        catalogue: entry -> heading -> text; facts without text, and entries without
+            facts, are left out.
         columns: the width to fill.
     """
     blocks = []
     for name, facts in catalogue.items():
+        if not facts:
+            continue
         told = {clean(heading): text for heading, text in facts.items() if text}
         size = max(map(len, told), default=0)
         lines = [

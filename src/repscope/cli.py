@@ -112,11 +112,12 @@ _REPRODUCE_HELP = """Reproduce a table or figure of the papers, and compare.
   repscope reproduce ls
   repscope reproduce S1-3 -o s1-3
 """
-_LIST_HELP = """List the metrics with their formulas, or the checks with their codes.
+_LIST_HELP = """List the metrics, the checks or the augmentation protocols.
 
 \b
   repscope ls metrics
   repscope ls checks --json
+  repscope ls protocols
 """
 
 _MEMORY = """not enough memory: {}
@@ -312,7 +313,9 @@ def compare(
 
 @app.command("ls", help=_LIST_HELP)
 def ls(
-    what: option.What, json: option.Json = False, debug: option.Debug = False
+    what: option.What = None,
+    json: option.Json = False,
+    debug: option.Debug = False,
 ) -> int:
     """List what repscope measures and checks."""
     from repscope._command_line import list_catalogue

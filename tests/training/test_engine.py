@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,8 @@ from repscope._checking import InputError, ResourceError, UsageError
 from repscope.data.images import Images
 from repscope.data.imageset import ImageSet
 from repscope.models.encoder import Encoder
-from repscope.training import recording
+from repscope.training import engine, recording
+from repscope.training.batches import Plan
 from repscope.training.checkpoint import load_latest, save_checkpoint
 from repscope.training.engine import train
 from repscope.training.json_lines import read_rows
@@ -112,6 +114,22 @@ def test_without_a_folder_the_encoder_is_the_same_and_nothing_is_written(
     saved = Encoder.load(whole / "encoder.safetensors")
     assert_same(dict(encoder.module.state_dict()), dict(saved.module.state_dict()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_augmentation_is_drawn_anew_for_each_image_and_epoch(monkeypatch):
+    drawn, original = [], engine.views
+
+    def views(images, protocol, *, samples, seed, epoch):
+        drawn.append((samples, seed, epoch))
+        return original(images, protocol, samples=samples, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr(engine, "views", views)
+    train(recipe_with("training.seed=4"), tiny_images())
+    plan, keys = Plan(n=100, batch_size=32, epochs=3, seed=4), tiny_images().keys
+    assert len(drawn) == STEPS
+    for step, (samples, seed, epoch) in enumerate(drawn):
+        assert (seed, epoch) == (4, step // STEPS_PER_EPOCH)
+        assert np.array_equal(samples, keys[plan.rows_of(step)])
 
 
 def test_training_makes_views_of_one_image_alike(whole):

@@ -158,6 +158,23 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(run, caplog):
     assert f"pid {holder.pid}" in (run / "log.txt").read_text()
 
 
+def test_a_lock_that_its_holder_removes_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    original, calls = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        calls.append(descriptor)
+        if len(calls) == 1:  # between our opening of the file and our locking it
+            (tmp_path / ".lock").unlink()
+        original(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with opened(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(UsageError, match="in use by pid"):
+            opened(tmp_path)
+
+
 def test_where_the_system_cannot_lock_the_lock_file_counts(run, monkeypatch):
     monkeypatch.setattr("repscope.training.folder_lock.fcntl", None)
     with (
