@@ -16,7 +16,7 @@ import pytest
 import torch
 from machine import describe
 
-from repscope._randomness import sample_keys
+from repscope._randomness import Purpose, sample_keys
 from repscope.data.augmentations import augment
 from repscope.data.operations import (
     ColorJitter,
@@ -53,7 +53,7 @@ def operations(
 
 
 def ours(images: torch.Tensor) -> Iterator[tuple[str, int, Run]]:
-    keys = sample_keys(0, 0, np.arange(N, dtype=np.uint64), view=0)
+    keys = sample_keys(Purpose.AUGMENTATION, 0, np.arange(N, dtype=np.uint64))
     for name, made in (
         ("repscope", operations()),
         ("repscope, bicubic", operations("bicubic")),

@@ -6,7 +6,7 @@ import torch
 
 from references.torchvision_operators import torchvision_or_skip
 from repscope._checking import InputError, UsageError
-from repscope._randomness import sample_keys
+from repscope._randomness import Purpose, sample_keys
 from repscope.data.augmentations import augment, views
 from repscope.data.draws import draw_parameters
 from repscope.data.operations import (
@@ -40,7 +40,13 @@ def pictures(n, side=32, channels=3, seed=0):
 
 
 def keys(n, seed=0, epoch=0, view=0):
-    return sample_keys(seed, epoch, np.arange(n, dtype=np.uint64), view)
+    return sample_keys(
+        Purpose.AUGMENTATION,
+        seed,
+        np.arange(n, dtype=np.uint64),
+        epoch=epoch,
+        view=view,
+    )
 
 
 def by_torchvision(image, operations, parameters, i):

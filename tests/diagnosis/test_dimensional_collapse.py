@@ -154,6 +154,18 @@ def test_a_reference_decides_a_border_case(size):
     assert finding_of(beside, "RS102").status is FOUND
 
 
+@pytest.mark.parametrize("rank", [8, 12, 20])
+def test_a_reference_decides_a_short_tail_of_any_rank(rank):
+    n, d = 900, 300
+    eigenvalues = np.r_[np.ones(rank), np.full(d - rank, 1e-9)]
+    features = with_exact_spectrum(n, eigenvalues, seed=rank)
+    pixels = with_exact_spectrum(n, np.ones(d), seed=0)
+    assert finding_of(diagnose(features), "RS102").status is not ABSENT
+    finding = finding_of(diagnose(features, reference=pixels), "RS102")
+    assert finding.status is FOUND
+    assert "The reference spreads over 300" in finding.explanation
+
+
 def test_is_undecided_where_labels_need_no_more_dimensions():
     generator = np.random.default_rng(0)
     labels = np.arange(500) % 4

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from repscope._checking import InputError
 from repscope._images import Preprocess
+from repscope.data.images import Images
 from repscope.data.imageset import ImageSet
 from repscope.training.batches import Plan, batches
 
@@ -55,6 +57,35 @@ def test_a_batch_holds_its_images_with_all_that_is_known_of_them():
         assert np.array_equal(batch.keys, images.keys[rows])
         assert np.array_equal(batch.labels, rows % 3)
     assert step == 5
+
+
+class OneIsDamaged(Images):
+    """Twelve pictures, of which the sixth cannot be read."""
+
+    name, shape = "files", (4, 4, 1)
+    n = 12
+
+    def read(self, row):
+        if row == 5:
+            raise InputError("picture 5 is damaged")
+        return np.full((4, 4, 1), row, dtype=np.uint8)
+
+    def fingerprint(self, rows):
+        return "files"
+
+
+def test_a_stand_in_brings_its_own_label_and_bits_and_not_its_name():
+    images = ImageSet.of(OneIsDamaged(), labels=np.arange(12))
+    images = dataclasses.replace(images, planes=np.arange(12, dtype=np.uint8)[:, None])
+    [batch] = batches(images, GREY, Plan(n=12, batch_size=12, epochs=1, seed=3))
+    [failure] = batch.failures
+    place = batch.rows.tolist().index(5)
+    shown = failure.replaced_by
+    assert (failure.row, shown != 5) == (5, True)
+    assert np.unique(batch.pixels[place]).tolist() == [shown]
+    assert batch.planes[place].tolist() == [shown]
+    assert images.levels[0].classes[batch.labels[place]] == str(shown)
+    assert batch.keys[place] == images.keys[5]
 
 
 @pytest.mark.parametrize(("first_step", "workers"), [(0, 1), (0, 3), (2, 2), (5, 2)])

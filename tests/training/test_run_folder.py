@@ -224,6 +224,7 @@ def test_an_error_is_explained_in_the_log_with_its_traceback(tmp_path):
 
 def test_what_is_said_while_a_run_is_open_stands_in_its_log(tmp_path):
     logger = logging.getLogger("repscope")
+    logger.setLevel(logging.NOTSET)
     before = (list(logger.handlers), logger.level)
     with opened(tmp_path / "run"):
         logger.info("a line")
@@ -262,6 +263,16 @@ def test_a_row_that_was_cut_short_and_rows_done_twice_are_dropped(tmp_path):
     JsonLines(path).keep_until(1)
     rows = read_rows(path)
     assert rows == [{"note": 1}, {"step": 1, "x": 1}, {"note": 2}]
+
+
+def test_a_whole_row_without_its_end_of_line_would_swallow_the_next(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}')
+    lines = JsonLines(path)
+    lines.keep_until(2)
+    lines.append({"step": 2})
+    lines.close()
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_a_full_disk_is_told_when_a_row_is_written(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8, UInt64
 from torch import Tensor
 
 from repscope._checking import InputError, UsageError
-from repscope._randomness import sample_keys
+from repscope._randomness import Purpose, sample_keys
 from repscope.data.blur import blurred
 from repscope.data.colour import jittered, luma, solarized
 from repscope.data.cropping import resized_crops
@@ -57,7 +57,11 @@ def views(
         InputError: as `augment`.
     """
     return tuple(
-        augment(images, operations, sample_keys(seed, epoch, samples, view))
+        augment(
+            images,
+            operations,
+            sample_keys(Purpose.AUGMENTATION, seed, samples, epoch=epoch, view=view),
+        )
         for view, operations in enumerate(protocol.views)
     )
 

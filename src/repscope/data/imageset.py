@@ -26,7 +26,7 @@ from repscope._checking import (
     did_you_mean,
 )
 from repscope._images import Preprocess
-from repscope._randomness import sample_keys, uniform
+from repscope._randomness import Purpose, sample_keys, uniform
 from repscope.data.images import ArrayImages, Images, as_pixels
 from repscope.data.indexed_dataset import PROBED_ROWS, as_dataset
 from repscope.data.levels import (
@@ -249,7 +249,7 @@ class ImageSet:
         else:
             codes = self.level(level).codes
         share = max(1, n // len(np.unique(codes)))
-        draws = uniform(sample_keys(seed, 0, self.keys, 0), 0)
+        draws = uniform(sample_keys(Purpose.SUBSET, seed, self.keys), 0)
         order = np.lexsort((draws, codes))
         starts = np.searchsorted(codes[order], codes[order], side="left")
         within = np.arange(self.n) - starts  # the place of each among its class

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int, Shaped, UInt8, UInt64
 
 from repscope._checking import InputError
 from repscope._images import Preprocess, fit, with_channels
-from repscope._randomness import sample_keys, uniform
+from repscope._randomness import Purpose, sample_keys, uniform
 from repscope.data.images import ArrayImages, Images
 
 # Share of the pictures that may be unreadable before a run stops.
@@ -23,8 +23,6 @@ ALLOWED_FAILURES = 0.01
 MAXIMUM_THREADS = 8
 # Stand-ins that are tried before a set counts as unreadable.
 STAND_INS = 32
-# The draws that choose stand-ins; no other purpose has this seed.
-_STAND_IN_SEED = 0x57A4D14
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class Reader:
         self, row: int, reason: str, preprocess: Preprocess | None
     ) -> tuple[int, UInt8[np.ndarray, "h w c"]]:
         """Return the first of a fixed sequence of rows that can be read."""
-        key = sample_keys(_STAND_IN_SEED, 0, self.keys[row : row + 1], 0)
+        key = sample_keys(Purpose.STAND_IN, 0, self.keys[row : row + 1])
         for draw in range(STAND_INS):
             candidate = int(uniform(key, draw)[0] * len(self.rows))
             try:

@@ -13,7 +13,7 @@ import scipy.special
 from jaxtyping import Float, Int, UInt8, UInt64
 
 from repscope._checking import UsageError
-from repscope._randomness import sample_keys, uniform
+from repscope._randomness import Purpose, sample_keys, uniform
 from repscope.data.images import ArrayImages
 from repscope.data.imageset import ImageSet
 from repscope.data.levels import Level
@@ -90,7 +90,7 @@ def shapes20(n: int, *, size: int = 16, seed: int = 0, colour: float = 0.0) -> S
             found=f"n {n}, size {size}, colour {colour}",
             expected="n >= 1, size >= 8, 0 <= colour <= 1",
         )
-    keys = sample_keys(seed, 0, np.arange(n, dtype=np.uint64), 0)
+    keys = sample_keys(Purpose.SHAPES, seed, np.arange(n, dtype=np.uint64))
     variants = _variants(seed, n)
     factors = {
         name: low + (high - low) * uniform(keys, _FACTOR + draw)
@@ -120,7 +120,7 @@ def shapes20(n: int, *, size: int = 16, seed: int = 0, colour: float = 0.0) -> S
 def _variants(seed: int, n: int) -> Int[np.ndarray, " n"]:
     """Return the variant of each row: a new order of all 20 in every 20 rows."""
     rows = -(-n // len(VARIANTS)) * len(VARIANTS)
-    keys = sample_keys(seed, 0, np.arange(rows, dtype=np.uint64), 0)
+    keys = sample_keys(Purpose.SHAPES, seed, np.arange(rows, dtype=np.uint64))
     draws = uniform(keys, _ORDER).reshape(-1, len(VARIANTS))
     return np.argsort(draws, axis=1, kind="stable").ravel()[:n].astype(np.int64)
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from repscope._arrays import fingerprint
 from repscope._checking import InputError, UsageError, check_choice
-from repscope._randomness import sample_keys, uniform
+from repscope._randomness import Purpose, sample_keys, uniform
 from repscope.data.images import ArrayImages, Images
 from repscope.data.imageset import ImageSet
 from repscope.data.levels import Level
@@ -127,13 +127,13 @@ def _hashed(images: ImageSet, bits: int, seed: int) -> Int[np.ndarray, " n"]:
 
 
 def _drawn(images: ImageSet, bits: int, seed: int) -> Int[np.ndarray, " n"]:
-    draws = uniform(sample_keys(seed, 0, images.keys, 0), _CODE)
+    draws = uniform(sample_keys(Purpose.SHORTCUT, seed, images.keys), _CODE)
     return np.floor(draws * 2**bits).astype(np.int64)
 
 
 def _balanced(images: ImageSet, bits: int, seed: int) -> Int[np.ndarray, " n"]:
     """Return codes that go round within each class, in a random order."""
-    draws = uniform(sample_keys(seed, 0, images.keys, 0), _CODE)
+    draws = uniform(sample_keys(Purpose.SHORTCUT, seed, images.keys), _CODE)
     classes = images.levels[0].codes if images.levels else np.zeros(images.n)
     codes = np.empty(images.n, dtype=np.int64)
     codes[np.lexsort((draws, classes))] = np.arange(images.n) % 2**bits

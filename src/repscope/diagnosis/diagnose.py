@@ -42,6 +42,8 @@ from repscope.representations.splitting import default_split
 
 # Points on the map; above it rows are chosen by the hash of their id.
 MAP_MAXIMUM_ROWS = 50_000
+# Not that of the split: a map of the rows that test would be no sample of all.
+_MAP_SEED = 0x3A9
 LISTED_ROWS = 100
 
 _log = logging.getLogger("repscope")
@@ -356,7 +358,7 @@ class _Run:
         kept = self.representation
         on_map = np.arange(kept.n)
         if kept.n > MAP_MAXIMUM_ROWS:
-            order = np.argsort(hash_ids(kept.ids, self.seed), kind="stable")
+            order = np.argsort(hash_ids(kept.ids, _MAP_SEED), kind="stable")
             on_map = np.sort(order[:MAP_MAXIMUM_ROWS])
         projection = principal_map(kept.take(on_map), self.survey.moments)
         places = np.full((kept.n, 2), np.nan)

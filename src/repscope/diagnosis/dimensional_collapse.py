@@ -1,16 +1,17 @@
 """RS102: do the features span only a few of their dimensions?
 
-Three numbers must agree: the effective rank of the covariance is small, so is that of
-the singular values, which still sees a long tail of small ones, and so is that of the
-correlation, which units do not touch. Raw natural images and untrained encoders fail
-the first and pass the others.
+Where no reference decides, three numbers must agree: the effective rank of the
+covariance is small, so is that of the singular values, which still sees a long tail of
+small ones, and so is that of the correlation, which units do not touch. Raw natural
+images and untrained encoders fail the first and pass the others.
 """
 
 from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecided
 from repscope.records import Measurement, Status
 
-# Sound encoders, however small, reached 6.8 (64 features) and more; planted and trained
-# collapses 1 to 4.
+# Sound encoders reach 5.3 (64 features, trained for a minute) and more, trained and
+# planted collapses 1 to 4; untrained networks lie among them, at 3 to 7, and are told
+# apart by the two other numbers.
 EFFECTIVE_RANK_COLLAPSED = 5.0
 # For wide features the bound grows with the rank that n and d allow.
 SHARE_OF_RANK_COLLAPSED = 0.01
@@ -117,7 +118,8 @@ def _unless_few_carry_it(
     evidence: Evidence, covariance: Measurement, bound: int, found: Judgement
 ) -> Judgement:
     """Return undecided where a few features or rows alone make the rank small."""
-    limit = BORDER_FACTOR * rank_limit(bound)
+    # A reference may decide a larger rank than the limit: then it is the rank itself.
+    limit = BORDER_FACTOR * max(rank_limit(bound), covariance.value or 0.0)
     told = found.explanation.partition(". ")[0].rstrip(".")
     standardised = evidence.value("effective_rank_correlation")
     if standardised is not None and standardised > limit:

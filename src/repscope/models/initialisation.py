@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from repscope._randomness import sample_keys
+from repscope._randomness import Purpose, sample_keys
 
 # Each purpose has its own stream: a backbone and its head share no numbers.
 BACKBONE_STREAM, HEAD_STREAM = 0, 1
@@ -41,7 +41,7 @@ def made(
 
 def generator_of(seed: int, stream: int) -> torch.Generator:
     """Return a generator whose numbers depend on seed and stream alone."""
-    code = sample_keys(seed, 0, np.array([stream], dtype=np.uint64), view=0)[0]
+    code = sample_keys(Purpose.WEIGHTS, seed, np.array([stream], dtype=np.uint64))[0]
     return torch.Generator().manual_seed(int(code))
 
 
