@@ -271,11 +271,7 @@ def check_folder(out: Path, *, overwrite: bool, read: Sequence[Path] = ()) -> No
             empty and may not be replaced.
     """
     for folder in read:
-        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(
-                f"the output folder {out} lies inside {folder}, which is read",
-                fix="name another folder with -o",
-            )
+        check_not_inside(out, str(folder))
     if out.exists() and not out.is_dir():
         raise UsageError(
             f"the output {out} is a file",
@@ -290,6 +286,25 @@ def check_folder(out: Path, *, overwrite: bool, read: Sequence[Path] = ()) -> No
         raise UsageError(
             f"the output folder {out} is not empty",
             fix="--overwrite replaces the report in it; -o names another folder",
+        )
+
+
+def check_not_inside(out: Path, images: str) -> None:
+    """Refuse to write into a folder of images, where it would be read again.
+
+    Args:
+        out: the folder to write.
+        images: as typed; nothing is refused where it is no folder.
+
+    Raises:
+        UsageError: where the output lies inside.
+    """
+    source = Path(images)
+    inside = out.resolve().is_relative_to(source.resolve())
+    if images and source.is_dir() and inside:
+        raise UsageError(
+            f"the output folder {out} lies inside {source}, which is read",
+            fix="name another folder with -o",
         )
 
 

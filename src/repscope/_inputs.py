@@ -83,6 +83,7 @@ class EncoderChoice:
     batch_size: int = 256
     device: str = "auto"
     seed: int = 0
+    allowed_failures: float = 0.01
 
 
 @dataclass(frozen=True, eq=False)

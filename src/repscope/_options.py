@@ -171,6 +171,12 @@ Untrained = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Images at once.")]
+AllowUnreadable = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", help="Images that may be unreadable; they get no row."
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...")]
 Experiment = Annotated[
     str, typer.Argument(metavar="ls|ID", help="List the experiments, or run one.")

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import cast, get_args
 
 from repscope import _progress, _terminal
-from repscope._checking import EXIT_OK, UsageError, check_choice
+from repscope._checking import EXIT_OK, check_choice
 from repscope._command_line import (
     FEATURES,
     REFERENCE,
     Output,
     check_folder,
+    check_not_inside,
     diagnose_features,
     parsed_gates,
     show_run,
@@ -62,7 +63,7 @@ def embed_images(
         InputError: for images or weights that cannot be used.
     """
     folder = out or Path(f"{stem(encoder)}-features")
-    check_not_inside(folder, images)
+    check_not_inside(folder, images.source)
     with _terminal.progress(quiet=quiet):
         opened = opened_encoder(encoder, how)
         chosen = chosen_images(images)
@@ -96,7 +97,7 @@ def diagnose_images(
     """
     parsed_gates(output.fail_on)  # a wrong one is refused before the work
     out = output.out or Path(f"{stem(inputs.sources.features)}-report")
-    check_not_inside(out, images)
+    check_not_inside(out, images.source)
     check_folder(out, overwrite=output.overwrite)
     sources = dataclasses.replace(inputs.sources, features=str(out / FEATURES))
     with _terminal.progress(quiet=output.quiet):
@@ -201,6 +202,7 @@ def embedded(
             pool=cast(Pool | None, how.pool),
             batch_size=how.batch_size,
             device=how.device,
+            allowed_failures=how.allowed_failures,
             out=folder,
             overwrite=overwrite,
             progress=progress,
@@ -210,17 +212,3 @@ def embedded(
 def stem(text: str) -> str:
     """Return a name for results of an encoder or a file."""
     return Path(text).resolve().stem if Path(text).exists() else text.replace("/", "-")
-
-
-def check_not_inside(out: Path, images: ImageChoice) -> None:
-    """Refuse to write into a folder of images, where it would be read again.
-
-    Raises:
-        UsageError: where the output lies inside.
-    """
-    source = Path(images.source)
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise UsageError(
-            f"the output folder {out} lies inside {source}, which is read",
-            fix="name another folder with -o",
-        )

@@ -14,7 +14,7 @@ from repscope._checking import (
     UsageError,
     check_choice,
 )
-from repscope._command_line import check_folder
+from repscope._command_line import check_folder, check_not_inside
 from repscope.data.imageset import ImageSet
 from repscope.data.sources import open_images
 from repscope.experiments.catalogue import EXPERIMENTS
@@ -94,10 +94,34 @@ def train_encoder(
         raise UsageError("--resume goes on in the run's own folder", fix="leave -o out")
     run = start.resume or out or Path("repscope-run")
     recipe = start.recipe_of_run()
+    check_not_inside(run, recipe.data.source)
     images = _images_of(start, recipe)
     if dry_run:
         _terminal.show(_planned(recipe, images))
         return EXIT_OK
+    try:
+        _train(start, recipe, images, run, device, overwrite=overwrite, quiet=quiet)
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a signal, after the step was saved
+            error.add_note(shlex.join(["repscope", "train", "--resume", str(run)]))
+        raise
+    if not quiet:
+        words = shlex.join(["repscope", "diagnose", str(run), recipe.data.source])
+        _terminal.show(f"encoder: {run / 'encoder.safetensors'}")
+        _terminal.note(f"next: {words} --reference untrained")
+    return EXIT_OK
+
+
+def _train(
+    start: Start,
+    recipe: Recipe,
+    images: ImageSet,
+    run: Path,
+    device: str,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     with (
         _terminal.progress(quiet=quiet),
         _progress.counted("training", "images", quiet=quiet) as counter,
@@ -113,11 +137,6 @@ def train_encoder(
             device=device,
             progress=shown,
         )
-    if not quiet:
-        words = shlex.join(["repscope", "diagnose", str(run), recipe.data.source])
-        _terminal.show(f"encoder: {run / 'encoder.safetensors'}")
-        _terminal.note(f"next: {words} --reference untrained")
-    return EXIT_OK
 
 
 def _images_of(start: Start, recipe: Recipe) -> ImageSet:

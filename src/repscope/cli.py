@@ -192,6 +192,7 @@ def diagnose(
     untrained: option.Untrained = False,
     batch_size: option.BatchSize = 256,
     device: option.Device = "auto",
+    allow_unreadable: option.AllowUnreadable = 0.01,
     column: option.Column = None,
     labels: option.Labels = None,
     attributes: option.Attributes = None,
@@ -224,7 +225,8 @@ def diagnose(
 
     choice = ImageChoice(image_source, part, limit, labels)
     how = (architecture, untrained, column, pool, batch_size, device, seed)
-    return diagnose_images(inputs, choice, EncoderChoice(*how), output)
+    running = EncoderChoice(*how, allow_unreadable)
+    return diagnose_images(inputs, choice, running, output)
 
 
 @app.command("embed", help=_EMBED_HELP, epilog=_EPILOG)
@@ -240,6 +242,7 @@ def embed(
     untrained: option.Untrained = False,
     batch_size: option.BatchSize = 256,
     device: option.Device = "auto",
+    allow_unreadable: option.AllowUnreadable = 0.01,
     seed: option.Seed = 0,
     out: option.Out = None,
     overwrite: option.Overwrite = False,
@@ -252,7 +255,8 @@ def embed(
 
     choice = ImageChoice(images, part, limit, labels)
     how = (architecture, untrained, layers, pool, batch_size, device, seed)
-    return embed_images(encoder, choice, EncoderChoice(*how), out, overwrite, quiet)
+    running = EncoderChoice(*how, allow_unreadable)
+    return embed_images(encoder, choice, running, out, overwrite, quiet)
 
 
 @app.command("train", help=_TRAIN_HELP, epilog=_EPILOG)
@@ -410,10 +414,11 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, typer.BadParameter.__bases__[0]):  # of typer's usage errors
         return _usage_message(error), EXIT_USAGE
+    again = next(iter(getattr(error, "__notes__", ())), "run the same command again")
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted\n  fix: run the same command again", EXIT_INTERRUPTED
+        return f"interrupted\n  fix: {again}", EXIT_INTERRUPTED
     if isinstance(error, _Terminated):
-        return "terminated\n  fix: run the same command again", EXIT_TERMINATED
+        return f"terminated\n  fix: {again}", EXIT_TERMINATED
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return _NO_TORCH, EXIT_USAGE
     if isinstance(error, MemoryError):

@@ -32,8 +32,6 @@ Axis = Literal["crop", "color", "blur", "gray"]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10: Statistics = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-CIFAR100: Statistics = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-STL10: Statistics = ((0.4467, 0.4398, 0.4066), (0.2242, 0.2215, 0.2239))
 
 # Brightness, contrast, saturation and hue of the colour jitter at strength 1.
 SIMCLR_JITTER = (0.8, 0.8, 0.8, 0.2)
@@ -102,8 +100,11 @@ class Published:
 
 
 def _blur(size: int, p: float) -> GaussianBlur:
-    """Return a blur over a tenth of the side, as SimCLR's code rounds it."""
-    return GaussianBlur(2 * (size // 10 // 2) + 1, p=p)
+    """Return a blur over a tenth of the side, as SimCLR's code rounds it, or 3 taps.
+
+    Below 20 pixels SimCLR's own rounding leaves one tap, which blurs nothing.
+    """
+    return GaussianBlur(2 * max(size // 10 // 2, 1) + 1, p=p)
 
 
 def _jitter(amounts: Sequence[float], strength: float, p: float = 0.8) -> ColorJitter:

@@ -32,7 +32,7 @@ SOUND = Recipe.from_dict(
         "augmentation": {"protocol": "digits16", "crop_minimum": 0.5},
         "encoder": {"name": "res_lh", "depth": 2, "width": 64},
         "head": {"name": "simclr", "hidden": 64, "out": 64},
-        "objective": {"name": "nt_xent", "options": {"temperature": 0.2}},
+        "objective": {"name": "nt_xent", "options": {"temperature": 0.1}},
         "optimiser": {"name": "adam", "learning_rate": 2e-3},
         "training": {"epochs": 15, "batch_size": 256},
     }

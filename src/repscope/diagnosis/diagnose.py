@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ from repscope.records import (
     Thumbnail,
 )
 from repscope.report.report import Report
-from repscope.representations.embedding import Embedding, open_features
+from repscope.representations.embedding import as_embedding
 from repscope.representations.representation import Level, Representation
 from repscope.representations.splitting import default_split
 
@@ -93,7 +92,7 @@ def diagnose(
         'HEALTHY'
     """
     started = time.perf_counter()
-    if (embedding := _as_embedding(features)) is not None:
+    if (embedding := as_embedding(features)) is not None:
         images = embedding.thumbnails if images is None else images
         features = embedding.titled()
     known = {"labels": labels, "attributes": attributes, "ids": ids}
@@ -107,13 +106,6 @@ def diagnose(
     if other is not None:
         run.measure_reference(other)
     return run.report(images, time.perf_counter() - started)
-
-
-def _as_embedding(features: Any) -> Embedding | None:
-    """Return an embedding, or that in a folder; None for other features."""
-    if isinstance(features, str | Path):
-        return open_features(features)
-    return features if isinstance(features, Embedding) else None
 
 
 @dataclass(eq=False)
@@ -431,7 +423,7 @@ class _Run:
 
 def _aligned_reference(reference: Any, given: Representation) -> Representation:
     """Return the reference, which must have one row for each row of the features."""
-    embedding = _as_embedding(reference)
+    embedding = as_embedding(reference)
     other = embedding.representation if embedding else Representation.of(reference)
     is_same = other.n == given.n
     is_named = not np.array_equal(given.ids, np.arange(given.n))

@@ -291,6 +291,13 @@ def open_features(folder: str | os.PathLike[str]) -> Embedding | None:
     return Embedding.open(path) if is_features_folder(path) else None
 
 
+def as_embedding(features: Any) -> Embedding | None:
+    """Return an embedding as it is, or that in a folder; None for other features."""
+    if isinstance(features, str | Path):
+        return open_features(features)
+    return features if isinstance(features, Embedding) else None
+
+
 def provenance_of(plan: Plan, layer: str | None = None) -> dict[str, str]:
     """Return what made features, as plain words.
 
