@@ -136,7 +136,7 @@ def test_a_folder_in_use_is_refused_naming_its_holder(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from repscope.training.folder_lock import FolderLock
+from repscope.files.folder_lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -176,7 +176,7 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_taken_anew(tmp_path, monkey
 
 
 def test_where_the_system_cannot_lock_the_lock_file_counts(run, monkeypatch):
-    monkeypatch.setattr("repscope.training.folder_lock.fcntl", None)
+    monkeypatch.setattr("repscope.files.folder_lock.fcntl", None)
     with (
         opened(run, resume=True),
         pytest.raises(UsageError, match=r"in use by pid .*\n.*remove .*\.lock"),

@@ -27,7 +27,7 @@ class Quantity:
     Args:
         name: by which the predicate knows it.
         title: for people.
-        expected: from a prototype of this very set-up.
+        expected: from runs of this set-up with other seeds.
         tolerance: how far from `expected` is no surprise: at least twice the spread
             between seeds.
         published: the source's number; None where it has none for this set-up.

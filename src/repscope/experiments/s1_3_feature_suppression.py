@@ -131,8 +131,10 @@ EXPERIMENT = Experiment(
         Quantity(
             "digit_with_bits",
             f"digit, with {BITS} bits",
-            expected=0.400,
-            tolerance=0.15,
+            # Four seeds gave .28 to .35; an earlier prototype that took batch statistics
+            # at extraction, and scaled the residual branch, .40.
+            expected=0.31,
+            tolerance=0.1,
         ),
         Quantity("bits", "bits, mean of all", expected=0.95, tolerance=0.05),
     ),
@@ -149,7 +151,7 @@ EXPERIMENT = Experiment(
         ),
     ),
     measure=measure,
-    cost="2 trainings of 25 epochs on 1,297 pictures of 16 x 16: 20 s on a CPU core",
+    cost="2 trainings of 25 epochs on 1,297 pictures of 16 x 16: 30 s on a CPU core",
     caveats=(
         "The source shows a picture without numbers. For random bits, Chen, Luo & Li "
         "publish .612 with 5 and .187 with 10 bits at temperature .1 on MNIST.",

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from repscope._checking import InputError, ResourceError, UsageError
+from repscope._checking import InputError, UsageError
 from repscope.data.imageset import ImageSet
+from repscope.models.devices import device_of as device_of
 from repscope.models.encoder import Encoder
 from repscope.models.heads import count_parameters
 from repscope.training.batches import Plan
@@ -178,25 +179,3 @@ def opened(
         return
     with RunFolder(run, resume=resume, overwrite=overwrite) as folder:
         yield folder
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device of a name; "auto" is a GPU where there is one.
-
-    Raises:
-        UsageError: for a name that torch does not know.
-        ResourceError: where there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(
-            f"device {name!r}", expected="auto, cpu, cuda, cuda:0, cuda:1, ..."
-        ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ResourceError(
-            f"device {name!r}: torch finds no GPU here", fix="leave it out, or say cpu"
-        )
-    return device

@@ -31,10 +31,10 @@ from typing import Any
 
 from repscope import _environment
 from repscope._checking import InputError, UsageError
+from repscope.files.folder_lock import LOCK_NAME, FolderLock
 from repscope.files.saving import Writer, resource_error, write_together
 from repscope.records import from_json, to_json
 from repscope.training import checkpoint
-from repscope.training.folder_lock import LOCK_NAME, FolderLock
 from repscope.training.json_lines import JsonLines
 from repscope.training.recipe import Recipe
 
