@@ -131,8 +131,8 @@ EXPERIMENT = Experiment(
         Quantity(
             "digit_with_bits",
             f"digit, with {BITS} bits",
-            # Four seeds gave .28 to .35; an earlier prototype that took batch statistics
-            # at extraction, and scaled the residual branch, .40.
+            # Four seeds gave .28 to .35; an earlier prototype, with batch statistics at
+            # extraction and a scaled residual branch, .40.
             expected=0.31,
             tolerance=0.1,
         ),
