@@ -147,7 +147,7 @@ def test_an_encoder_is_diagnosed_on_images_in_one_command(run, here, undrawn, ca
     words = [str(run), "digits", "--limit", "400", "--reference", "untrained"]
     assert main(["diagnose", *words, "-o", "out"]) == 0
     captured = capsys.readouterr()
-    assert "next: repscope compare BASELINE out" in captured.err
+    assert "next: repscope compare OTHER-REPORT out" in captured.err
     keys = {one.key for one in record_of("out").measurements}
     assert "linear_accuracy[digit]@reference" in keys
     features, reference = (

@@ -99,10 +99,12 @@ def diagnose_features(
     """
     sources = inputs.sources
     gates = parsed_gates(output.fail_on)
-    out = output.out or Path(f"{Path(sources.features).resolve().stem}-report")
+    layer = "" if sources.column is None else f"-{sources.column}"
+    stem = f"{Path(sources.features).resolve().stem}{layer}"
+    out = output.out or Path(f"{stem}-report")
+    data = open_inputs(inputs)
     if not dry_run:
         check_folder(out, overwrite=output.overwrite, read=folders_read(sources))
-    data = open_inputs(inputs)
     images = image_source(sources.images, data.store)
     if images is None and data.embedding is not None:
         images = data.embedding.thumbnails
@@ -172,7 +174,7 @@ def compare_runs(folders: Sequence[Path], output: Output) -> int:
     out = output.out or Path("comparison-report")
     check_folder(out, overwrite=output.overwrite, read=folders)
     runs = [Report.load(folder) for folder in folders]
-    save_and_show(compare(*runs), out, output, {})
+    save_and_show(compare(*folders), out, output, {})
     codes = [
         judge(gates, run.record, baseline=runs[0].record, name=f"{folder}: ")
         for folder, run in zip(folders[1:], runs[1:], strict=True)
@@ -373,6 +375,9 @@ def save_and_show(
     commands = list(report.record.next_commands)
     for word, text in {**words, "OUT": shlex.quote(str(out))}.items():
         commands = [command.replace(word, text) for command in commands]
+    # Without labels to add it would be what was just done.
+    done = f"repscope diagnose {words.get('FEATURES')}"
+    commands = [command for command in commands if command != done]
     record = dataclasses.replace(
         report.record, provenance=made, next_commands=tuple(commands)
     )

@@ -139,7 +139,25 @@ def extras(found: Sequence[Dependency]) -> dict[str, str]:
         ready = all(d.is_usable for d in of_extra)
         parts = ", ".join(f"{d.name} {d.installed}" for d in of_extra)
         state[name] = parts if ready else f'pip install "repscope[{name}]"'
+        if ready and any(d.name == "torchvision" for d in of_extra):
+            state[name] += torchvision_fault()
     return state
+
+
+def torchvision_fault() -> str:
+    """Return what is wrong with an installed torchvision; "" where it can be imported.
+
+    One that was built for another torch, or for a GPU beside a torch for the CPU, is
+    there and fails when it is used.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, OSError) as error:
+        return (
+            f"; torchvision does not fit torch ({error}): install both in one command, "
+            "pip install --force-reinstall torch torchvision, from one index"
+        )
+    return ""
 
 
 def _parse_requirement(requirement: str) -> Dependency:

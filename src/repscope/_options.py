@@ -7,7 +7,7 @@ import typer
 
 Features = Annotated[
     str,
-    typer.Argument(metavar="FEATURES", help="The features, or with IMAGES an encoder."),
+    typer.Argument(metavar="FEATURES", help="The features; with IMAGES, the encoder."),
 ]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="OUT1 OUT2...", help="Result folders.")
@@ -75,7 +75,7 @@ Out = Annotated[
     typer.Option("-o", "--out", metavar="OUT", help="The result folder."),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the report in the result folder.")
+    bool, typer.Option("--overwrite", help="Replace what an earlier run left there.")
 ]
 FailOn = Annotated[
     list[str] | None,
@@ -88,13 +88,13 @@ FailOn = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print results.json instead of the summary.")
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the verdict alone.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say as little as can be.")]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Print every measurement and finding.")
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Read headers and labels, say what would be done."),
+    typer.Option("--dry-run", help="Say what would be done, and write nothing."),
 ]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback with an error.")

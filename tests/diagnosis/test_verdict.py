@@ -105,7 +105,7 @@ def test_a_coarse_level_does_not_explain_a_low_rank_away():
 
 
 def test_labels_are_asked_for_first_then_a_reference_then_a_comparison():
-    compare = "repscope compare BASELINE OUT"
+    compare = "repscope compare OTHER-REPORT OUT"
     unlabelled = next_commands(gathered())
     labelled = next_commands(gathered(levels=("fine",)))
     complete = next_commands(gathered(levels=("fine",), has_reference=True))

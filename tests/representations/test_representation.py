@@ -294,7 +294,23 @@ def test_what_does_not_belong_together_is_refused(arguments, error, message):
         Representation.of(FEATURES, **arguments)
 
 
-@pytest.mark.parametrize("name", ["labels", "attributes", "ids", "split", "test"])
+def test_a_representation_takes_another_split():
+    one = Representation.of(FEATURES)
+    split = Representation.of(one, split=[0, 1] * 3)
+    assert one.is_test is None
+    assert split.is_test is not None
+    assert split.is_test.tolist() == [False, True] * 3
+
+
+def test_a_representation_is_shown_in_a_line():
+    shown = repr(Representation.of(FEATURES, labels=[0, 1] * 3))
+    assert (
+        shown
+        == f"<Representation 'features': 6 x {FEATURES.shape[1]}; labels label (2)>"
+    )
+
+
+@pytest.mark.parametrize("name", ["labels", "attributes", "ids", "test"])
 def test_a_representation_takes_no_second_set_of_labels(name):
     one = Representation.of(FEATURES)
     message = f"^features are a representation already, which {name} cannot change"

@@ -128,7 +128,7 @@ def choose_split(source: str, splits: Sequence[str], wanted: str | None) -> str:
                 f"{source}: has several splits",
                 found=", ".join(splits),
                 expected="the name of one",
-                fix=f'say which: split="{splits[0]}" (--split {splits[0]})',
+                fix=f'say which: split="{splits[0]}" (--part {splits[0]})',
             )
         return splits[0]
     word = SPLIT_WORDS.get(wanted.lower(), wanted)

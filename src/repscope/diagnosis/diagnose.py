@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from repscope import _environment
 from repscope._arrays import fingerprint, hash_ids
-from repscope._checking import InputError
+from repscope._checking import InputError, UsageError
 from repscope.diagnosis import failure_pictures, label_free, pictures, supervised
 from repscope.diagnosis.check import Evidence
 from repscope.diagnosis.checks import CHECKS
@@ -61,6 +61,7 @@ def diagnose(
     seed: int = 0,
     split: Any = None,
     drop_nonfinite: bool = False,
+    layer: str | None = None,
 ) -> Report:
     """Return what these features hold, what is wrong with them and what to do.
 
@@ -79,6 +80,7 @@ def diagnose(
         seed: of the default split and of bootstraps.
         split: (n,) train or test per row.
         drop_nonfinite: drop rows with NaN or infinity instead of refusing them.
+        layer: of an embedding; its deepest by default.
 
     Returns:
         A report; `report.save(folder)` writes it.
@@ -94,7 +96,9 @@ def diagnose(
     started = time.perf_counter()
     if (embedding := as_embedding(features)) is not None:
         images = embedding.thumbnails if images is None else images
-        features = embedding.titled()
+        features = embedding.titled(layer)
+    elif layer is not None:
+        raise UsageError("layer: only an embedding has several", found=layer)
     known = {"labels": labels, "attributes": attributes, "ids": ids}
     given = Representation.of(features, **known, split=split, test=test)
     other = None if reference is None else _aligned_reference(reference, given)

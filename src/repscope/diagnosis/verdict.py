@@ -45,5 +45,5 @@ def next_commands(evidence: Evidence) -> tuple[str, ...]:
         commands.append(
             "repscope diagnose FEATURES --labels LABELS --reference REFERENCE"
         )
-    commands.append("repscope compare BASELINE OUT")
+    commands.append("repscope compare OTHER-REPORT OUT")
     return tuple(commands)

@@ -112,7 +112,7 @@ def _verdict_lines(record: RunRecord, width: int, *, colour: bool) -> list[str]:
 def _table_lines(record: RunRecord, width: int) -> list[str]:
     if record.kind == "comparison":
         return _comparison_lines(record.tables[0], width) if record.tables else []
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             clean(one.key),
             rounded(one.value),
@@ -121,7 +121,16 @@ def _table_lines(record: RunRecord, width: int) -> list[str]:
         )
         for one in telling(record)
     ]
-    heading = ("metric", "value", "95 % interval", "range")
+    heading: tuple[str, ...] = ("metric", "value", "95 % interval", "range")
+    of_reference = {one.key: one.value for one in record.measurements}
+    beside = [of_reference.get(f"{one.key}@reference") for one in telling(record)]
+    if any(value is not None for value in beside):
+        texts = ["" if value is None else rounded(value) for value in beside]
+        rows = [
+            (*row[:2], text, *row[2:]) for row, text in zip(rows, texts, strict=True)
+        ]
+        heading = (*heading[:2], "reference", *heading[2:])
+        return _aligned(heading, rows, width, dropped=(4, 3), right=(1, 2))
     return _aligned(heading, rows, width, dropped=(3, 2), right=(1,))
 
 

@@ -29,7 +29,7 @@ from repscope.representations.store import Store, open_store, read_columns
 BLOCK_VALUES = 2 * 2**20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Representation:
     """Rows of features with what is known about them.
 
@@ -53,6 +53,12 @@ class Representation:
     kept: Int[np.ndarray, " n"] | None = None
     layer: str = "features"
     inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return name, shape and what is known of the rows."""
+        levels = ", ".join(f"{one.name} ({one.n_classes})" for one in self.levels)
+        known = f"; labels {levels}" if levels else ""
+        return f"<Representation {self.name!r}: {self.n} x {self.d}{known}>"
 
     @property
     def n(self) -> int:
