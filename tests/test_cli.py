@@ -339,7 +339,9 @@ def test_compare_prints_and_saves(here, capsys):
 def test_gates_of_a_comparison_judge_each_run_but_the_first(
     undrawn, words, code, said, capsys, monkeypatch
 ):
-    monkeypatch.setattr(_command_line, "compare", lambda *runs: runs[0])
+    monkeypatch.setattr(
+        _command_line, "compare", lambda *folders: Report.load(folders[0])
+    )
     assert main(["compare", *words, "-q", "-o", "out"]) == code
     errors = capsys.readouterr().err
     assert said in errors
