@@ -69,6 +69,16 @@ CASES = {
         UNDECIDED,
         "some of it is left",
     ),
+    "some left, centres apart": (
+        levels(told_apart(LOW + HAIR), centres(INDEX_COLLAPSED + HAIR)),
+        ABSENT,
+        "at least 0.10 of a class distance apart: both say",
+    ),
+    "apart, classes hardly read": (
+        levels(told_apart(0.4), centres(0.9), class_skill=0.1),
+        ABSENT,
+        "have not merged",
+    ),
     "little left": (levels(told_apart(LOW + HAIR), centres(0.0)), UNDECIDED, "is left"),
     "classes not read": (
         levels(told_apart(LOW), centres(0.0), LOST, class_skill=CLASS_SKILL - HAIR),

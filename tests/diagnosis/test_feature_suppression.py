@@ -83,6 +83,16 @@ CASES = {
         UNDECIDED,
         "The reference itself hardly reads 'fine'",
     ),
+    "gained on a blind reference": (
+        against(-1.0, interval=(-1.3, 0.0), reference=0.1),
+        ABSENT,
+        r"reads more than on the reference \(0.50 against 0.10\)",
+    ),
+    "perhaps gained on a blind reference": (
+        against(-1.0, interval=(-1.3, HAIR), reference=0.1),
+        UNDECIDED,
+        "hardly reads",
+    ),
     "lost": (
         against(SUPPRESSION_FOUND, reference=REFERENCE_SKILL),
         FOUND,

@@ -52,6 +52,13 @@ def decide(evidence: Evidence) -> Judgement:
     )
     if subclass >= SUBCLASS_SKILL_PRESENT:
         return absent(f"{told}.", shown)
+    apart = index is not None and index > INDEX_COLLAPSED
+    if subclass > SUBCLASS_SKILL_COLLAPSED and apart:
+        return absent(
+            f"{told}, and their centres lie at least {index:.2f} of a class distance "
+            "apart: both say that they have not merged.",
+            shown,
+        )
     if class_skill < CLASS_SKILL:
         return undecided(
             f"{told}, but the classes themselves are hardly read either (skill "

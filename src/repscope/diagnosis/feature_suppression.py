@@ -74,6 +74,13 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
     reference = evidence.skill(level, layer="reference")
     if index is None or index.value is None or reference is None:
         return undecided("The reference gives no skill to compare with.", shown)
+    gained = index.interval is not None and index.interval[1] <= 0
+    if gained:
+        return absent(
+            f"A linear probe of {level!r} reads more than on the reference "
+            f"({evidence.skill(level):.2f} against {reference:.2f}).",
+            shown,
+        )
     if reference < REFERENCE_SKILL:
         return undecided(
             f"The reference itself hardly reads {level!r} (skill {reference:.2f}).",
