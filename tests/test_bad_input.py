@@ -18,7 +18,10 @@ N, D = 60, 12
 FEATURES = np.random.default_rng(0).standard_normal((N, D)).astype(np.float32)
 FORMATS = ".npy, .npz, .parquet, .csv, .safetensors, .pt or a folder of them"
 TO_FEATURES = 'save the features as an (n, d) array: np.save("features.npy", features)'
-FROM_IMAGES = f"features come from running the encoder over images; {TO_FEATURES}"
+FROM_IMAGES = (
+    "features come from running the encoder over images: repscope diagnose ENCODER "
+    f"IMAGES, or repscope embed ENCODER IMAGES; in Python, {TO_FEATURES}"
+)
 
 
 class Canary:
@@ -170,7 +173,8 @@ def write_nothing():
             "pictures",
             "pictures: a folder of images: features are needed\n"
             "  found: images such as 0.png; expected: a file of features, or a folder "
-            f"of them\n  fix: {FROM_IMAGES}",
+            "of them\n  fix: give an encoder first: repscope diagnose ENCODER "
+            "pictures",
         ),
         (
             write_weights,

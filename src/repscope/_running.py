@@ -155,12 +155,15 @@ def opened_encoder(text: str, how: EncoderChoice) -> Encoder:
         InputError: for weights that cannot be used.
     """
     encoder = open_encoder(
-        text, weights=not how.untrained, architecture=how.architecture
+        text,
+        weights=not how.untrained,
+        architecture=how.architecture,
+        seed=how.seed,
     )
     for fact in TOLD_FACTS:
         if fact in encoder.facts:
             _log.info("%s: %s", fact, encoder.facts[fact])
-    return encoder.untrained(how.seed) if how.untrained else encoder
+    return encoder
 
 
 def chosen_images(choice: ImageChoice) -> ImageSet:

@@ -396,7 +396,7 @@ def test_more_than_one_in_a_hundred_stops():
     with pytest.raises(
         InputError,
         match=r"^images: broken: 7.png: no readable picture \(cut\), and 2 more\n"
-        "  found: 3 unreadable of 200 pictures; expected: at most 0.01 of them\n",
+        "  found: 3 unreadable of 200 pictures; expected: at most 1 % of 200\n",
     ):
         broken_set().in_memory()
     assert len(broken_set().in_memory(allowed_failures=0.015).failures) == 3

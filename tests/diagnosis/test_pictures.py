@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diagnosis.cases import measured
+from repscope.diagnosis.diagnose import diagnose
 from repscope.diagnosis.pictures import (
     DRAWN_RANKS,
     HISTOGRAM_BINS,
@@ -22,6 +23,7 @@ from repscope.metrics.metric import metric_of
 from repscope.metrics.power_law import alpha
 from repscope.records import to_json
 from repscope.representations.representation import Level
+from repscope.theory.planted import power_law, sound
 
 NO_ALPHA = measured("alpha", None, reason="no power law")
 THREE = Level("animal", np.arange(0), ("cat", "dog", "eel"))
@@ -179,3 +181,23 @@ def test_splits_count_rows_and_classes():
     table = split_table(is_test, [level])
     assert table.columns == ("split", "rows", "classes of animal")
     assert table.rows == (("train", 3, 3), ("test", 2, 2))
+
+
+def test_a_reference_stands_beside_the_features():
+    features = sound(400, 24)
+    other = power_law(400, 24, 2.0)
+    report = diagnose(features.features, labels=features.labels, reference=other)
+    table = report.record.tables[0]
+    assert table.name == "beside_reference"
+    by_key = {one.key: one.value for one in report.measurements}
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert {"effective_rank", "linear_accuracy[fine]"} <= set(rows)
+    for key, (own, theirs, difference) in rows.items():
+        assert (own, theirs) == (by_key[key], by_key[f"{key}@reference"])
+        assert difference == own - theirs
+    spectrum = next(one for one in report.record.curves if one.name == "spectrum")
+    drawn = {series.label: series for series in spectrum.series}
+    expected = np.linalg.eigvalsh(np.cov(other.T))[::-1]
+    np.testing.assert_allclose(
+        drawn["reference"].y, expected / expected.sum(), rtol=1e-6
+    )

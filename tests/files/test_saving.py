@@ -47,6 +47,7 @@ def test_files_obey_the_umask(tmp_path):
     [
         (errno.ENOSPC, "no space left on the disk"),
         (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EFBIG, "it would be larger than the limit for file sizes (ulimit -f)"),
         (errno.EROFS, "the file system is read-only"),
         (errno.EACCES, "no permission"),
         (errno.EIO, os.strerror(errno.EIO)),
@@ -78,6 +79,13 @@ def test_a_full_disk_names_free_and_needed_space(tmp_path):
     error = resource_error(tmp_path / "f", OSError(errno.ENOSPC, "full"), 2_500_000)
     assert re.search(r"found: [\d,.]+ MB free; expected: about 2.5 MB", str(error))
     assert "fix: free some space, or choose a folder on another disk" in str(error)
+
+
+def test_a_limit_of_file_sizes_names_the_command_that_raises_it(tmp_path):
+    error = resource_error(tmp_path / "f", OSError(errno.EFBIG, "big"), 2_500_000)
+    assert "about 2.5 MB" in str(error)
+    assert "fix: raise the limit (ulimit -f unlimited" in str(error)
+    assert "may write to" not in str(error)
 
 
 def test_a_link_in_the_place_of_a_file_is_replaced_not_followed(tmp_path):

@@ -212,6 +212,17 @@ def test_untrained_is_the_backbone_built_anew():
     assert not reference.module.training
     assert reference.facts == {"training": "none: weights drawn from seed 5"}
     assert reference.name == "res_lh, untrained"
+    assert reference.untrained(5).name == "res_lh, untrained"
+
+
+def test_untrained_keeps_what_is_known_of_the_network():
+    facts = {"pool": "cls", "library": "timm 1", "keys": "matched", "training": "x"}
+    encoder = Encoder.of(build(RES), PREPROCESS, provenance=facts)
+    assert encoder.untrained(1).facts == {
+        "pool": "cls",
+        "library": "timm 1",
+        "training": "none: weights drawn from seed 1",
+    }
 
 
 def test_untrained_draws_another_network_anew_from_the_seed_alone(tokens):

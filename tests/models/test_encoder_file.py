@@ -273,7 +273,17 @@ def test_weights_alone_are_refused_with_the_way(tmp_path):
 def test_a_pickle_is_never_opened(tmp_path):
     path = tmp_path / "encoder.safetensors"
     torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(InputError, match="no safetensors header"):
+    with pytest.raises(InputError, match="is a torch file, not an encoder") as caught:
+        Encoder.load(path)
+    assert '--init-from takes such a file, or the folder of a run; open_encoder("' in (
+        str(caught.value)
+    )
+
+
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
+    path = tmp_path / "features.npy"
+    np.save(path, np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"features.npy: is a NumPy array, not an"):
         Encoder.load(path)
 
 

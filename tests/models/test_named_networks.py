@@ -172,7 +172,12 @@ def test_untrained_networks_are_drawn_from_a_seed_and_leave_the_generator_alone(
     second = open_encoder("torchvision/resnet18", weights=False)
     assert same_weights(first.module, second.module)
     assert same_weights(first.untrained(0).module, first.module)
-    assert not same_weights(first.untrained(1).module, first.module)
+    other = open_encoder("torchvision/resnet18", weights=False, seed=1)
+    assert same_weights(first.untrained(1).module, other.module)
+    assert not same_weights(other.module, first.module)
+    assert other.name == "torchvision/resnet18, untrained" == other.untrained().name
+    assert other.facts["training"] == "none: weights drawn from seed 1"
+    assert other.untrained().facts["pool"] == first.facts["pool"]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,35 @@ def test_a_run_without_weights_is_its_network_untrained(run):
     encoder = open_encoder(str(run), weights=False)
     assert same_weights(encoder.module, build(SMALL, seed=0))
     assert encoder.facts["training"] == "none: weights drawn from seed 0"
+    assert encoder.name == "mine, untrained"
+
+
+@pytest.mark.parametrize("kind", ["run", "weights"])
+def test_first_weights_are_drawn_from_the_seed(kind, run, tmp_path):
+    words = {"preprocess": PIXELS}
+    if kind == "weights":
+        words["architecture"] = SMALL_TEXT
+        run = save_weights(tmp_path / "net.pth", build(SMALL, seed=5).state_dict())
+    encoder = open_encoder(run, weights=False, seed=3, **words)
+    assert same_weights(encoder.module, build(SMALL, seed=3))
+    assert encoder.facts["training"] == "none: weights drawn from seed 3"
+    assert encoder.name.endswith(", untrained")
+    again = encoder.untrained(3)
+    assert again.name == encoder.name
+    assert same_weights(again.module, encoder.module)
+    trained = open_encoder(run, seed=3, **words)
+    assert same_weights(trained.module, build(SMALL, seed=5))
+
+
+def test_a_recipe_is_no_encoder(run, tmp_path):
+    for folder in (run, tmp_path):
+        (folder / "recipe.toml").write_text("[data]\nimages = 'digits'\n")
+    with pytest.raises(InputError, match="recipe.toml: is a TOML file") as error:
+        open_encoder(run / "recipe.toml")
+    assert error.value.fix == f"pass the run folder: {run}"
+    with pytest.raises(InputError, match="recipe.toml: is a TOML file") as error:
+        open_encoder(tmp_path / "recipe.toml")
+    assert f"repscope train {tmp_path / 'recipe.toml'} --images" in error.value.fix
 
 
 def test_preprocessing_can_be_chosen(run):

@@ -3,6 +3,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from representations.embedding_cases import (
     CLOSE,
@@ -19,7 +20,7 @@ from representations.embedding_cases import (
     normalised_by_hand,
     pixels_of,
 )
-from repscope._checking import UsageError
+from repscope._checking import InputError, UsageError
 from repscope._images import Preprocess, fit
 from repscope.data.digits import digits16
 from repscope.data.imageset import ImageSet
@@ -225,6 +226,54 @@ def test_layers_are_put_in_order_once():
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         embed(Tiny(), image_set(3), **{"preprocess": PREPROCESS, **options})
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta"])
+def test_an_unknown_device_is_refused(device):
+    module = Tiny()
+    with pytest.raises(UsageError, match=f"device '{device}'"):
+        embed(module, image_set(3), preprocess=PREPROCESS, device=device)
+    assert module.training and module.last.weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "made"),
+    [
+        (PREPROCESS, "short side 8 (bilinear), centre crop 8 x 8, RGB, mean 0.4"),
+        (lambda _: torch.zeros(3, SIDE, SIDE), "a function"),
+    ],
+)
+def test_an_input_that_the_network_does_not_take_is_explained(preprocess, made):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
+    message = "encoder Sequential: its network does not take .*mat1 and mat2 shapes"
+    with pytest.raises(UsageError, match=message) as error:
+        embed(module, image_set(3), preprocess=preprocess)
+    assert error.value.found.startswith(
+        f"an input of shape (1, 3, 8, 8), from preprocess: {made}"
+    )
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, AssertionError])
+def test_whatever_a_network_says_first_is_passed_on(kind):
+    class Picky(Tiny):
+        def forward(self, images):
+            assert images.shape[1] == 5  # the two planes are counted
+            raise kind("Input height (8)\n should be 224")
+
+    encoder = Encoder.of(Picky(5), PREPROCESS, planes=2)
+    with pytest.raises(UsageError, match=r"Input height \(8\) should be 224") as error:
+        embed(encoder, randbit(image_set(3), 2))
+    assert "shape (1, 5, 8, 8)" in error.value.found
+
+
+def test_too_many_unreadable_images_end_it_where_they_are_found():
+    images = broken_set(400, [2, 3, 4, 5, 6])
+    with pytest.raises(InputError, match=r"^noise: image_2.png: no re.*and 4") as error:
+        embed(Tiny(), images, preprocess=PREPROCESS, batch_size=100)
+    assert error.value.found == "at least 5 unreadable of the first 100 read"
+    assert "allowed_failures=0.1 in Python" in error.value.fix
+    embed(Tiny(), images, preprocess=PREPROCESS, allowed_failures=0.1)
 
 
 def test_progress_is_told_after_each_batch():

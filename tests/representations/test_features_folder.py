@@ -21,6 +21,8 @@ from representations.embedding_cases import (
 from repscope._checking import InputError, ResourceError, UsageError
 from repscope.data.imageset import ImageSet
 from repscope.files import saving
+from repscope.files.folder_lock import FolderLock
+from repscope.representations import features_folder
 from repscope.representations.embedding import open_features
 from repscope.representations.store import open_store
 
@@ -280,3 +282,73 @@ def test_two_runs_at_once_write_the_same_folder(folder, tmp_path):
     assert 0 in codes
     run(tmp_path / "shared")
     assert contents(tmp_path / "shared") == contents(folder)
+
+
+# One writer at a time
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_folder_that_another_run_writes_into_is_refused(is_finished, tmp_path):
+    folder = tmp_path / "features"
+    if is_finished:
+        run(folder)
+    folder.mkdir(exist_ok=True)
+    lock = FolderLock(folder)
+    try:
+        with pytest.raises(UsageError, match=f"is in use by pid {os.getpid()}") as e:
+            run(folder, overwrite=True)
+        assert e.value.exit_code == 2
+        with pytest.raises(UsageError, match="is in use by pid"):
+            run().save(folder, overwrite=True)
+    finally:
+        lock.release()
+    run(folder)
+    assert {*contents(folder)} == {*NAMES, "features.json", "failures.jsonl"}
+
+
+def test_a_folder_is_held_while_it_is_written(tmp_path):
+    module, seen = Tiny(), []
+
+    def look(*_):
+        seen.append((tmp_path / "features" / ".lock").exists())
+
+    module.register_forward_pre_hook(look)
+    run(tmp_path / "features", encoder=module)
+    assert not seen[0] and all(seen[1:]) and len(seen) > 2
+
+
+@pytest.mark.parametrize("left", ["", "{}", '{"pid": 1, "host": "h", "started": "s"}'])
+def test_the_lock_of_a_killed_run_is_nothing_foreign(left, tmp_path):
+    (tmp_path / ".lock").write_text(left)
+    run(tmp_path)
+    assert open_store(tmp_path).n == N - 1
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_finished_features_are_used_where_nothing_may_be_written(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(features_folder, "FolderLock", None)
+    assert run(folder).n == N - 1
+
+
+# Space
+
+
+def test_too_little_space_is_told_before_the_work(tmp_path, monkeypatch, caplog):
+    # 6 + 4 features of 4 bytes and a thumbnail of 8 x 8: 232 bytes a row, 40 a shard
+    shard, whole = 232 * 40, 232 * 150
+    folder, module = tmp_path / "features", Tiny()
+    monkeypatch.setattr(features_folder, "free_disk_bytes", lambda _: shard - 1)
+    with pytest.raises(ResourceError, match="features: no space left on the disk") as e:
+        run(folder, encoder=module)
+    assert module.calls == [1]
+    assert "0.0 MB for the next shard" in e.value.expected
+    monkeypatch.setattr(features_folder, "free_disk_bytes", lambda _: whole - 1)
+    run(folder)
+    assert "0.0 MB are free, the features will need 0.0 MB" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(features_folder, "free_disk_bytes", lambda _: 0)
+    run(folder)  # finished: nothing is written
+    monkeypatch.setattr(features_folder, "free_disk_bytes", lambda _: whole)
+    run(tmp_path / "other")
+    assert "are free" not in caplog.text

@@ -36,6 +36,12 @@ def set_at(*keys, value):
         (set_at("shards", 0, "index", value=-1), "its shards are not in order"),
         (set_at("shards", 0, "rows", value=41), "shard 0 with 41 rows"),
         (set_at("shards", 0, "rows", value=39), "array `first` is not as features"),
+        (
+            set_at("shards", 0, "nonfinite", value={"other": 1}),
+            "shard 0 with 1 rows with NaN or infinity in layer other",
+        ),
+        (set_at("shards", 1, "nonfinite", value={"first": -1}), "shard 1 with -1 rows"),
+        (set_at("shards", 2, "nonfinite", value={"first": 41}), "shard 2 with 41 rows"),
         (set_at("plan", "shard_rows", value=0), "150 images, 0 per shard"),
         (set_at("plan", "n_images", value=10**15), "unfinished features"),
         (set_at("plan", "n_images", value=-1), "-1 images"),

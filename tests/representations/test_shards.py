@@ -159,7 +159,37 @@ def test_a_folder_of_images_is_recognised(inner, tmp_path):
     message = f"{tmp_path.name}: a folder of images: features are needed"
     with pytest.raises(InputError, match=message) as error:
         open_store(tmp_path)
-    assert "running the encoder over images" in error.value.fix
+    expected = f"give an encoder first: repscope diagnose ENCODER {tmp_path}"
+    assert error.value.fix == expected
+
+
+@pytest.mark.parametrize(
+    "names", [["recipe.toml"], ["encoder.safetensors", "log.txt", "recipe.toml"]]
+)
+def test_a_training_run_is_recognised(names, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match=f"{tmp_path.name}: a training run") as error:
+        open_store(tmp_path)
+    expected = f"give images too: repscope diagnose {tmp_path} IMAGES"
+    assert error.value.fix == expected
+
+
+def test_an_encoder_in_a_folder_is_told_from_features_of_that_name(tmp_path):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    path, features = tmp_path / "encoder.safetensors", {"features": PARTS[0]}
+    save_file(features, path)
+    assert open_store(tmp_path).n == 4
+    save_file(features, path, metadata={"repscope_encoder": "{}"})
+    with pytest.raises(InputError, match="a training run"):
+        open_store(tmp_path)
+
+
+def test_features_may_have_a_recipe_beside_them(tmp_path):
+    numbered(tmp_path, 2)
+    (tmp_path / "recipe.toml").write_text("[data]\n")
+    assert open_store(tmp_path).n == sum(map(len, PARTS[:2]))
 
 
 def test_folders_without_features(tmp_path):

@@ -187,6 +187,18 @@ def test_a_missing_file_is_named_with_the_closest_in_its_folder(tmp_path):
     assert error.value.exit_code == 3
 
 
+def test_unrelated_names_are_no_hint(tmp_path):
+    for k in range(12):
+        (tmp_path / f"{k}.bin").touch()
+    with pytest.raises(InputError, match=r"emb.npy: no such file") as error:
+        open_store(tmp_path / "emb.npy")
+    assert error.value.fix == f"name a file or folder that is in {tmp_path}"
+    with pytest.raises(InputError, match=r"features.BIN: no such file") as error:
+        open_store(tmp_path / "features.BIN")
+    listed = "0.bin, 1.bin, 10.bin, 11.bin, 2.bin, 3.bin, 4.bin, 5.bin"
+    assert error.value.fix == f"choose from {listed} and 4 more"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -200,13 +212,6 @@ def test_impossible_paths_are_input_errors(name, message, tmp_path):
     write_npy(tmp_path, features())
     with pytest.raises(InputError, match=message):
         open_store(f"{tmp_path}/{name}")
-
-
-def test_a_missing_file_in_a_large_folder_lists_only_a_few(tmp_path):
-    for k in range(30):
-        (tmp_path / f"run{k}").touch()
-    with pytest.raises(InputError, match="and 22 more"):
-        open_store(tmp_path / "zzz.npy")
 
 
 @pytest.mark.parametrize(

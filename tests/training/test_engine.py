@@ -10,7 +10,7 @@ from repscope._checking import InputError, ResourceError, UsageError
 from repscope.data.images import Images
 from repscope.data.imageset import ImageSet
 from repscope.models.encoder import Encoder
-from repscope.training import engine, recording
+from repscope.training import engine, memory, recording
 from repscope.training.batches import Plan
 from repscope.training.checkpoint import load_latest, save_checkpoint
 from repscope.training.engine import train
@@ -238,6 +238,10 @@ class FileLike(Images):
         return "files"
 
 
+def enough(snapshot):
+    return Stop("enough")
+
+
 def unread_images(bad=()):
     known = tiny_images()
     array = known.images.array[known.rows]
@@ -277,6 +281,27 @@ def test_an_unreadable_picture_is_listed_once_by_a_run_that_goes_on(
     train(None, unread_images(bad=[7]), run, resume=True, workers=2)
     names = (*REPEATED, "failures.jsonl")
     assert digests(run, names) == digests(whole, names)
+
+
+def test_unreadable_pictures_are_counted_in_the_log(tmp_path, caplog):
+    train(RECIPE, unread_images(bad=[7]), tmp_path / "run", observers=[enough])
+    said = "1 of 100 images cannot be read and are replaced by others (failures.jsonl)"
+    assert said in caplog.text
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_names_that_are_no_unicode_do_not_stop_a_run(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    known = tiny_images()
+    array = known.images.array[known.rows]
+    ids = [f"{name}{i}.png" for i in range(known.n)]
+    images = ImageSet.of(FileLike(array, [7]), ids=ids, name=name)
+    run = tmp_path / "run"
+    train(RECIPE, images, run, observers=[enough])
+    encoder = train(None, images, run, resume=True)
+    assert name in encoder.provenance["images"]
+    assert read_rows(run / "failures.jsonl")[0]["id"] == ids[7]
+    assert Encoder.load(run / "encoder.safetensors").facts == encoder.facts
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -345,6 +370,31 @@ def test_other_errors_of_torch_are_passed_on(monkeypatch):
     monkeypatch.setattr(Learner, "take_step", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train(RECIPE, tiny_images())
+
+
+def test_images_may_be_whatever_images_are_opened_from(whole):
+    recipe = recipe_with("data.split=test", "data.limit=64")
+    encoder = train(recipe, "digits", observers=[enough])
+    assert encoder.provenance["images"].endswith(", 60 of them")
+    known = tiny_images()
+    encoder = train(RECIPE, known.images.array, observers=[enough])
+    assert encoder.provenance["images"] == "images, 100 of them"
+    with pytest.raises(UsageError, match="'diggits' is no file.*\n.*mean digits"):
+        train(RECIPE, "diggits")
+
+
+def test_fewer_than_no_workers_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="workers: -1"):
+        train(RECIPE, tiny_images(), tmp_path / "run", workers=-1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_large_images_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2**20)
+    message = r"32 images of 512 x 512.*\n.*\n.*smaller images"
+    with pytest.raises(ResourceError, match=message):
+        train(recipe_with("data.size=512"), tiny_images(), tmp_path / "run")
+    assert not (tmp_path / "run" / "recipe.toml").exists()
 
 
 def test_an_unknown_device_is_refused(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from repscope._checking import EXIT_INTERRUPTED, EXIT_TERMINATED
+from repscope.training import engine
 from repscope.training.checkpoint import load_latest, read_manifest
 from repscope.training.engine import train
 from repscope.training.run_folder import read_surroundings
@@ -63,6 +64,10 @@ def handlers():
     return [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
 
+def all_handlers():
+    return [*handlers(), signal.getsignal(signal.SIGUSR1)]
+
+
 @pytest.mark.parametrize(
     ("number", "raised"),
     [
@@ -92,6 +97,30 @@ def test_a_second_signal_acts_at_once(tmp_path, ended_by_sigterm):
     with pytest.raises(Ended):
         train(RECIPE, tiny_images(), tmp_path / "run", observers=[twice])
     assert load_latest(tmp_path / "run" / "checkpoints").step == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("place", ["opened", "begun", "start"])
+def test_a_signal_before_the_first_step_acts_at_once(
+    whole, tmp_path, monkeypatch, ended_by_sigterm, place, number
+):
+    run, before = tmp_path / "run", all_handlers()
+    original = getattr(engine, place)
+
+    def told_to_end(*arguments, **options):
+        if place == "opened":
+            with original(*arguments, **options):
+                signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, place, told_to_end)
+        with pytest.raises(Ended):
+            train(RECIPE, tiny_images(), run)
+    assert all_handlers() == before
+    assert not (run / ".lock").exists()
+    train(RECIPE, tiny_images(), run)
+    assert digests(run) == digests(whole)
 
 
 def test_a_signal_during_the_last_step_still_gives_the_encoder(whole, tmp_path):

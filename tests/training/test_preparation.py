@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
-from repscope._checking import UsageError
+from repscope._checking import ResourceError, UsageError
+from repscope.data.images import Images
 from repscope.data.imageset import ImageSet
 from repscope.data.operations import (
     GaussianBlur,
@@ -10,6 +12,7 @@ from repscope.data.operations import (
     RandomResizedCrop,
 )
 from repscope.data.protocols import CIFAR10, protocol
+from repscope.training import memory, preparation
 from repscope.training.preparation import prepare, views_of
 from repscope.training.recipe import AugmentationSection, Recipe, difference, override
 
@@ -85,9 +88,59 @@ def test_images_are_resized_and_turned_grey_as_the_recipe_says():
 
 def test_images_of_several_sizes_need_one():
     images = ImageSet.of(np.zeros((4, 6, 8), dtype=np.uint8))
-    with pytest.raises(UsageError, match=r"not all square.*\n.*data.size"):
+    with pytest.raises(UsageError, match=r"data.size is needed\n.*6 x 8.*not square"):
         prepared(images)
     assert prepared(images, "data.size=4").images.images.shape == (4, 4, 1)
+
+
+class Unmeasured(Images):
+    """Pictures of one size, as files are: nobody has looked at their sizes."""
+
+    name, shape, n = "files", None, 4
+
+    def read(self, row):
+        return np.full((8, 8, 3), row, dtype=np.uint8)
+
+    def fingerprint(self, rows):
+        return "files"
+
+
+def test_sizes_that_are_not_read_are_not_said_to_differ():
+    with pytest.raises(UsageError, match=r"data.size is needed\n.*are not read") as no:
+        prepared(ImageSet.of(Unmeasured()))
+    assert "square" not in str(no.value)
+
+
+def test_a_wrong_name_is_told_before_a_size_is_asked_for_or_a_picture_read(monkeypatch):
+    def fail(self, row):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(Unmeasured, "read", fail)
+    for word in (
+        *("augmentation.protocol=x", "encoder.name=x", "head.name=x"),
+        *("objective.name=x", "objective.options.x=1", "encoder.depth=3"),
+    ):
+        with pytest.raises(UsageError, match="unknown|has no"):
+            prepared(ImageSet.of(Unmeasured()), word)
+    with pytest.raises(UsageError, match="head linear has no option hidden"):
+        prepared(ImageSet.of(Unmeasured()), "head.name=linear", "head.hidden=3")
+
+
+def test_statistics_are_the_same_however_many_pictures_are_read_at_once(monkeypatch):
+    grey = ImageSet.of(pictures(n=40, channels=1))
+    at_once = prepared(grey).preprocess
+    monkeypatch.setattr(preparation, "STATISTICS_BYTES", 3 * 64)
+    assert prepared(grey).preprocess == at_once
+
+
+def test_memory_is_asked_for_before_pictures_are_read(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**9)
+    recipe = override(Recipe(), ["data.size=4096", "data.channels=3"])
+    with pytest.raises(ResourceError, match=r"256 images of 4,096 x 4,096.*\n.*1.0 GB"):
+        prepare(recipe, ImageSet.of(pictures()), device=torch.device("cpu"))
+    monkeypatch.setattr(ImageSet, "in_memory", lambda self, bare: 1 / 0)
+    with pytest.raises(ResourceError, match="more memory than there is"):
+        prepare(recipe, ImageSet.of(pictures()), device=torch.device("cpu"))
 
 
 def test_a_limit_takes_as_many_of_each_class():
@@ -136,7 +189,10 @@ def test_changes_reach_the_operations_of_each_view():
             ["objective.options.temprature=1"],
             "temprature.*\n.*mean temperature",
         ),
-        (["augmentation.crop_minimum=0.9", "augmentation.crop_maximum=0.1"], "scale"),
+        (
+            ["augmentation.protocol=digits16", "augmentation.crop_maximum=0.1"],
+            "augmentation.crop_maximum = 0.1\n.*from 0.4 to 1 .*\n.*together",
+        ),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_right_one(words, message):

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import tomllib
 import typing
 
@@ -88,10 +89,17 @@ def test_a_file_that_leaves_things_out_has_the_defaults(tmp_path):
         ("[optimiser]\nwarmup_epochs = 21", "warmup_epochs = 21.0.*\n.*at most"),
         ('[optimiser]\nname = "sdg"', "optimiser.name = 'sdg'\n.*did you mean sgd"),
         ("[data]\nchannels = 2", "data.channels = 2\n.*choose from 1, 3"),
-        ("[data]\nsize = 0", "data.size = 0.*\n.*at least 1"),
+        ("[data]\nsize = 0", "data.size = 0\n.*1 to 4,096"),
+        ("[data]\nsize = 100000", "data.size = 100000\n.*1 to 4,096"),
         ("[data]\nbits = 33", "data.bits = 33.*\n.*0 to 32"),
         ("[data]\nlimit = 1", "data.limit = 1.*\n.*at least 2"),
         ("[augmentation]\nblur = 1.5", "augmentation.blur = 1.5.*\n.*0 to 1"),
+        ("[augmentation]\ncrop_minimum = 0", "crop_minimum = 0.0\n.*above 0"),
+        ("[augmentation]\ncrop_maximum = 0", "crop_maximum = 0.0\n.*above 0"),
+        (
+            "[augmentation]\ncrop_minimum = 0.9\ncrop_maximum = 0.1",
+            "crop_minimum = 0.9\n.*at most augmentation.crop_maximum = 0.1",
+        ),
         ("[augmentation]\nstrength = -1", "strength = -1.0.*\n.*at least 0"),
         ("data = 3", "data = 3.*\n.*a table"),
         ("[objective]\noptions = 3", "objective.options = 3.*\n.*a table"),
@@ -113,6 +121,46 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "wrong.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match=r"wrong.toml: no valid TOML"):
         Recipe.load(tmp_path / "wrong.toml")
+
+
+# Lists nest through calls of the parser; dotted keys nest without, and end in a value
+# that has to be shown.
+DEEP = {
+    "lists": "[data]\nsize = " + "[" * 100_000,
+    "tables": "a = " + "{b = " * 50_000,
+    "a value": "[data]\nsource" + ".a" * 5000 + " = 1",
+    "an option": "[objective.options]\nx" + ".a" * 5000 + " = 1",
+}
+
+
+@pytest.mark.parametrize("content", DEEP.values(), ids=DEEP)
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path, content):
+    (tmp_path / "deep.toml").write_text(content)
+    with pytest.raises(UsageError, match=r"^deep.toml: is nested too deeply\n"):
+        Recipe.load(tmp_path / "deep.toml")
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 100_000, "{x" + ".a" * 5000 + " = 1}"], ids=["lists", "tables"]
+)
+def test_an_override_that_is_nested_without_end_is_refused(value):
+    with pytest.raises(UsageError, match=r"^data.source: is nested too deeply\n"):
+        override(Recipe(), [f"data.source={value}"])
+
+
+def test_a_file_that_is_longer_than_any_recipe_is_not_parsed(tmp_path):
+    (tmp_path / "long.toml").write_text("#" * 1_000_000)
+    assert Recipe.load(tmp_path / "long.toml") == Recipe()
+    (tmp_path / "long.toml").write_text("#" * 1_000_001)
+    with pytest.raises(UsageError, match=r"is no recipe\n.*more than 1 MB"):
+        Recipe.load(tmp_path / "long.toml")
+
+
+@pytest.mark.parametrize("key", ["source", "split"])
+def test_a_name_that_is_no_text_is_refused_before_it_is_to_be_written(key):
+    name = os.fsdecode(b"caf\xe9")
+    with pytest.raises(UsageError, match=rf"data.{key} = 'caf\\udce9'.*\n.*\n.*ln -s"):
+        override(Recipe(), [f"data.{key}={name}"])
 
 
 def test_a_missing_file_is_named_with_its_neighbour(tmp_path):

@@ -162,6 +162,25 @@ def test_the_weights_of_an_unfinished_run_can_be_a_beginning(tmp_path):
     assert encoder.provenance["first weights"].startswith("first, step 4, weights")
 
 
+def test_one_checkpoint_of_a_run_can_be_a_beginning(whole):
+    checkpoint = whole / "checkpoints" / "step_00000008.pt"
+    encoder = train(RECIPE, tiny_images(), init_from=checkpoint)
+    assert encoder.provenance["first weights"].startswith("run, step 8, weights")
+
+
+def test_a_folder_that_is_no_run_is_no_beginning(tmp_path):
+    message = "is no run of repscope: no encoder.safetensors, no checkpoints"
+    with pytest.raises(InputError, match=message):
+        train(RECIPE, tiny_images(), init_from=tmp_path)
+
+
+def test_a_torch_file_is_no_beginning_and_says_what_is(tmp_path):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "weights.pt")
+    message = r"weights.pt: is a torch file.*\n.*\n.*--init-from takes such a file"
+    with pytest.raises(InputError, match=message):
+        train(RECIPE, tiny_images(), init_from=tmp_path / "weights.pt")
+
+
 def test_a_run_with_other_first_weights_goes_on_with_them(whole, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     train(RECIPE, tiny_images(), one, init_from=whole)

@@ -18,6 +18,7 @@ from repscope.training.run_folder import (
     Session,
     Surroundings,
     read_surroundings,
+    recipe_of_run,
 )
 
 
@@ -131,6 +132,36 @@ def test_a_folder_in_use_is_refused_naming_its_holder(tmp_path):
     with opened(tmp_path, resume=True):
         pass
     assert names_in(tmp_path) == ["recipe.toml"]
+
+
+def test_the_recipe_of_a_run_is_that_of_its_folder(run):
+    assert recipe_of_run(run) == Recipe.load(run / "recipe.toml")
+
+
+def test_a_recipe_of_no_run_says_that_there_is_nothing_to_resume(tmp_path):
+    with pytest.raises(InputError, match="nothing to resume\n.*no such folder"):
+        recipe_of_run(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nothing to resume\n.*no recipe.toml"):
+        recipe_of_run(str(tmp_path))
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "look", [recipe_of_run, lambda path: opened(path, resume=True)]
+)
+def test_a_run_that_another_process_begins_is_in_use(tmp_path, look):
+    with opened(tmp_path):
+        with pytest.raises(UsageError, match=f"in use by pid {os.getpid()} on"):
+            look(tmp_path)
+        # looking has neither taken nor removed the lock
+        with pytest.raises(UsageError, match="in use by pid"):
+            opened(tmp_path)
+
+
+def test_a_lock_that_was_left_behind_does_not_hide_the_recipe(run):
+    (run / ".lock").write_text('{"pid": 1, "host": "h", "started": "2020"}')
+    assert recipe_of_run(run).training.epochs == 3
+    assert (run / ".lock").exists()
 
 
 HOLD = """
@@ -253,6 +284,16 @@ def test_rows_hold_no_numbers_that_json_has_not(tmp_path):
     lines = JsonLines(tmp_path / "rows.jsonl")
     with pytest.raises(ValueError, match="not JSON compliant"):
         lines.append({"step": 1, "total": float("nan")})
+
+
+def test_a_row_holds_names_that_are_no_unicode(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    lines = JsonLines(tmp_path / "rows.jsonl")
+    lines.append({"id": name, "reason": "Größe"})
+    lines.close()
+    assert read_rows(tmp_path / "rows.jsonl") == [{"id": name, "reason": "Größe"}]
+    lines.keep_until(0)
+    assert read_rows(tmp_path / "rows.jsonl")[0]["id"] == name
 
 
 def test_a_row_that_was_cut_short_and_rows_done_twice_are_dropped(tmp_path):

@@ -19,6 +19,10 @@ from repscope.data.images import ArrayImages, Images
 
 # Share of the pictures that may be unreadable before a run stops.
 ALLOWED_FAILURES = 0.01
+# Where a caller can allow more.
+ALLOW_FIX = (
+    ", or allow a larger share: --allow-unreadable 0.1 (allowed_failures=0.1 in Python)"
+)
 # Decoding scales to few threads; more only hold memory.
 MAXIMUM_THREADS = 8
 # Stand-ins that are tried before a set counts as unreadable.
@@ -174,27 +178,37 @@ def is_fit(images: Images, preprocess: Preprocess | None) -> bool:
 def check_failures(
     name: str,
     failures: Sequence[Failure],
-    n_read: int,
+    n: int,
     *,
-    allowed: float = ALLOWED_FAILURES,
+    allowed: float | None = None,
+    n_read: int | None = None,
 ) -> None:
-    """Raise InputError where too many of the pictures read so far are unreadable.
+    """Raise InputError where too many of the pictures of a set are unreadable.
 
     Args:
         name: of the set.
         failures: all so far.
-        n_read: pictures read so far.
-        allowed: share that may fail.
+        n: pictures in the set, read or not.
+        allowed: share of them that may fail; None is 1 in 100, which the caller cannot
+            change.
+        n_read: how many were read so far; None is all.
 
     Raises:
         InputError: naming the first and how many there are.
     """
-    if len(failures) > allowed * n_read:
-        first, others = failures[0], len(failures) - 1
-        more = f", and {others:,} more" if others else ""
-        raise InputError(
-            f"{name}: {first.reason}{more}",
-            found=f"{len(failures):,} unreadable of {n_read:,} pictures",
-            expected=f"at most {allowed:.3g} of them",
-            fix="repair or remove them, or allow a larger share",
-        )
+    share = ALLOWED_FAILURES if allowed is None else allowed
+    if len(failures) <= share * n:
+        return
+    first, others = failures[0], len(failures) - 1
+    is_named = first.reason.startswith((f"{name}:", f"{name}/"))
+    what = first.reason if is_named else f"{name}: {first.reason}"
+    is_part = n_read is not None and n_read < n
+    found = f"{len(failures):,} unreadable of {n:,} pictures"
+    if is_part:
+        found = f"at least {len(failures):,} unreadable of the first {n_read:,} read"
+    raise InputError(
+        what + (f", and {others:,} more" if others else ""),
+        found=found,
+        expected=f"at most {100 * share:.3g} % of {n:,}",
+        fix="repair or remove them" + (ALLOW_FIX if allowed is not None else ""),
+    )

@@ -109,6 +109,7 @@ def diagnose(
         run.measure_supervised()
     if other is not None:
         run.measure_reference(other)
+        run.tables.insert(0, pictures.reference_table(run.measurements))
     return run.report(images, time.perf_counter() - started)
 
 
@@ -251,9 +252,10 @@ class _Run:
         )
         surveyed = survey(other)
         self.has_reference = True
-        spectral, _ = label_free.spectral_measurements(
+        spectral, eigenvalues = label_free.spectral_measurements(
             surveyed, layer="reference", intervals=False
         )
+        self.curves = [pictures.with_reference(c, eigenvalues) for c in self.curves]
         wanted = ("effective_rank", "effective_rank_covariance", "alpha")
         self.measurements += [one for one in spectral if one.name in wanted]
         if not kept.levels or self.rows is None:

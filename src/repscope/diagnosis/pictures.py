@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from repscope.records import Curve, Measurement, Scalar, Series, Table
 from repscope.representations.representation import Level
 
+SPECTRUM = "spectrum"
 HISTOGRAM_BINS = 40
 # A spectrum is drawn at no more than this many ranks, evenly spread over their
 # logarithm.
@@ -21,17 +22,29 @@ def _floats(values: Shaped[np.ndarray, " n"]) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
+def _n_positive(eigenvalues: Float[np.ndarray, " d"]) -> int:
+    return int((eigenvalues > 1e-14 * eigenvalues[0]).sum())
+
+
+def _shares_by_rank(
+    eigenvalues: Float[np.ndarray, " d"],
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Return some ranks, and the share of variance of each."""
+    positive = _n_positive(eigenvalues)
+    drawn = np.unique(np.geomspace(1, positive, DRAWN_RANKS).astype(int))
+    return drawn, eigenvalues[drawn - 1] / eigenvalues.sum()
+
+
 def spectrum_curve(
     eigenvalues: Float[np.ndarray, " d"], alpha: Measurement
 ) -> Curve | None:
     """Return eigenvalue shares by rank, with the fitted power law; None if all 0."""
     total = eigenvalues.sum()
-    positive = int((eigenvalues > 1e-14 * eigenvalues[0]).sum()) if total > 0 else 0
-    if positive == 0:
+    if not total > 0:
         return None
-    shares = eigenvalues[:positive] / total
-    drawn = np.unique(np.geomspace(1, positive, DRAWN_RANKS).astype(int))
-    series = [Series(label="features", x=_floats(drawn), y=_floats(shares[drawn - 1]))]
+    positive = _n_positive(eigenvalues)
+    drawn, shares = _shares_by_rank(eigenvalues)
+    series = [Series(label="features", x=_floats(drawn), y=_floats(shares))]
     shaded = None
     how = "Each point is the share of variance along one principal component."
     if alpha.value is not None:
@@ -55,7 +68,7 @@ def spectrum_curve(
             "dimensions; a level one is noise or was whitened."
         )
     return Curve(
-        name="spectrum",
+        name=SPECTRUM,
         title="Spectrum of the features",
         x_label="rank",
         y_label="share of variance",
@@ -186,6 +199,44 @@ def confusion_table(
         columns=("true class", "taken for", "test rows", "share of the class"),
         rows=tuple(rows),
         how_to_read="What the linear probe mixes up most often.",
+    )
+
+
+def with_reference(curve: Curve, eigenvalues: Float[np.ndarray, " d"]) -> Curve:
+    """Return a spectrum with that of the reference beside it; other curves as they are.
+
+    Args:
+        curve: any.
+        eigenvalues: of the reference.
+    """
+    if curve.name != SPECTRUM or not eigenvalues.sum() > 0:
+        return curve
+    ranks, shares = _shares_by_rank(eigenvalues)
+    beside = Series(label="reference", x=_floats(ranks), y=_floats(shares))
+    return dataclasses.replace(curve, series=(*curve.series, beside))
+
+
+def reference_table(measurements: Sequence[Measurement]) -> Table:
+    """Return what was measured of features and reference alike, side by side."""
+    others = {
+        one.key.removesuffix("@reference"): one
+        for one in measurements
+        if one.layer == "reference"
+    }
+    rows: list[tuple[Scalar, ...]] = []
+    for one in measurements:
+        other = others.get(one.key)
+        if other is None or one.value is None or other.value is None:
+            continue
+        rows.append((one.key, one.value, other.value, one.value - other.value))
+    return Table(
+        name="beside_reference",
+        title="Beside the reference",
+        columns=("measurement", "features", "reference", "difference"),
+        rows=tuple(rows),
+        how_to_read="The reference is another encoder's view of the same images. An "
+        "encoder that reads labels no better than an untrained one learnt nothing that "
+        "a linear probe sees.",
     )
 
 

@@ -201,7 +201,20 @@ def _not_found(path: Path) -> InputError:
     except OSError:
         return InputError(f"{path}: no such file", fix=f"{path.parent} is no folder")
     visible = [name for name in siblings if not name.startswith(".")]
-    return InputError(
-        f"{path}: no such file",
-        fix=closest(path.name, visible) if visible else "its folder is empty",
-    )
+    fix = _similar(path, visible) if visible else "its folder is empty"
+    return InputError(f"{path}: no such file", fix=fix)
+
+
+def _similar(path: Path, names: Iterable[str]) -> str:
+    """Return a hint of a file with nearly that name, or of those with its ending."""
+    choices = sorted(names)
+    hint = did_you_mean(path.name, choices)
+    if hint.startswith("did you mean"):
+        return hint
+    ending = path.suffix.lower()
+    alike = [one for one in choices if ending and one.lower().endswith(ending)]
+    if not alike:
+        return f"name a file or folder that is in {path.parent.resolve()}"
+    rest = len(alike) - LISTED
+    more = f" and {rest:,} more" if rest > 0 else ""
+    return f"choose from {', '.join(alike[:LISTED])}{more}"

@@ -126,6 +126,42 @@ class FolderLock:
         os.write(self._descriptor, to_json(Holder.of_this_process()).encode())
 
 
+def check_not_locked(folder: Path) -> None:
+    """Raise UsageError where another process holds the lock of a folder.
+
+    Nothing is written; the next moment it may be otherwise.
+
+    Args:
+        folder: need not exist.
+
+    Raises:
+        UsageError: naming the process.
+    """
+    path = folder / LOCK_NAME
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return  # no lock, or none that this user could have a part in
+    try:
+        holder = _holder(descriptor)
+        if not _is_free(descriptor, holder):
+            raise _in_use(path, holder)
+    finally:
+        os.close(descriptor)
+
+
+def _is_free(descriptor: int, holder: Holder | None) -> bool:
+    if fcntl is None:
+        return holder is None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return holder is None
+    return True
+
+
 def _holder(descriptor: int) -> Holder | None:
     """Return who signed the lock file; None where nobody has."""
     os.lseek(descriptor, 0, os.SEEK_SET)

@@ -20,6 +20,7 @@ Writer = Callable[[io.BufferedIOBase], None]
 _CAUSES = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it would be larger than the limit for file sizes (ulimit -f)",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
@@ -74,6 +75,10 @@ def resource_error(path: Path, error: OSError, need: int = 0) -> ResourceError:
         found = f"{_megabytes(_free_bytes(path.parent))} free"
         expected = f"about {_megabytes(need)}" if need else "more"
         fix = "free some space, or choose a folder on another disk with -o"
+    elif error.errno == errno.EFBIG:
+        expected = f"room for about {_megabytes(need)}" if need else ""
+        fix = "raise the limit (ulimit -f unlimited, in the shell before), or choose a "
+        fix += "folder on a file system that holds larger files with -o"
     return ResourceError(
         f"cannot write {path}: {cause}", found=found, expected=expected, fix=fix
     )

@@ -30,6 +30,7 @@ class Kind(enum.Enum):
     TORCH = "a torch file"
     TEXT = "a text file"
     JSON = "a JSON file"
+    TOML = "a TOML file"
     EMPTY = "an empty file"
     LFS_POINTER = "a Git-LFS pointer"
     ANNEX_POINTER = "a git-annex pointer"
@@ -82,7 +83,12 @@ IMAGE_SUFFIXES = frozenset(
 PICKLE_SUFFIXES = frozenset([".pkl", ".pickle", ".joblib", ".dill", ".p"])
 
 SAVE_FIX = 'save the features as an (n, d) array: np.save("features.npy", features)'
-ENCODER_FIX = f"features come from running the encoder over images; {SAVE_FIX}"
+# From an encoder, or from images, to a report; and to features alone.
+IMAGES_FIX = "repscope diagnose ENCODER IMAGES"
+ENCODER_FIX = (
+    f"features come from running the encoder over images: {IMAGES_FIX}, or repscope "
+    f"embed ENCODER IMAGES; in Python, {SAVE_FIX}"
+)
 PICKLE_FIX = (
     "a pickle can run any program and is never opened; load it where you trust it and "
     + SAVE_FIX
@@ -144,6 +150,12 @@ _SIGNATURES = (
 )
 # Anything but control characters, whatever the encoding.
 _PRINTABLE = bytes([9, 10, 12, 13, *range(32, 127), *range(128, 256)])
+# The header of a table, [data] or [[data]], on a line of its own: no list of JSON.
+_TOML_TABLE = re.compile(
+    rb"\[{1,2}(?!(?:true|false|null|nan|infinity)\W)"
+    rb"[a-z_][\w.-]*\]{1,2}[ \t]*(?=[#\r\n])"
+)
+_COMMENTS = re.compile(rb"(?:\s*#[^\n]*\n)+")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # A bare pickle that torch wrote begins with this number as a long integer.
 _LEGACY_TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -269,7 +281,15 @@ def _kind_of_text(head: bytes) -> Kind:
         return Kind.HTML
     if start.startswith(b"<"):
         return Kind.XML
+    if _TOML_TABLE.match(_without_comments(head).lower()):
+        return Kind.TOML
     return Kind.JSON if start.startswith((b"{", b"[")) else Kind.TEXT
+
+
+def _without_comments(head: bytes) -> bytes:
+    text = head.removeprefix(codecs.BOM_UTF8)
+    comments = _COMMENTS.match(text)
+    return text[comments.end() if comments else 0 :].lstrip()
 
 
 def _zip_kind(path: Path) -> Kind:

@@ -34,6 +34,9 @@ from repscope.models.weights import reset_weights, weights_fingerprint
 
 # The layer of any network that is what it returns.
 OUTPUT = "output"
+# Facts of the network, whatever its weights are.
+KEPT_FACTS = ("architecture", "library", "model", "pool", "preprocess")
+_UNTRAINED_SUFFIX = ", untrained"
 
 
 @final
@@ -224,11 +227,12 @@ class Encoder:
         if isinstance(module, Backbone):
             module = module.to(like.dtype)
         module = module.to(like.device).train(self.module.training)
+        kept = {name: self.facts[name] for name in KEPT_FACTS if name in self.facts}
         return replace(
             self,
             module=module,
-            name=f"{self.name}, untrained",
-            facts={"training": f"none: weights drawn from seed {seed}"},
+            name=untrained_name(self.name),
+            facts=kept | {"training": f"none: weights drawn from seed {seed}"},
         )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -341,6 +345,16 @@ def append_planes(
     n, _, height, width = images.shape
     constant = bits[:, :, None, None].expand(n, bits.shape[1], height, width)
     return torch.cat([images, constant], dim=1)
+
+
+def untrained_name(name: str) -> str:
+    """Return the name of an encoder without its training; of one without it, its own.
+
+    Example:
+        >>> untrained_name("mine"), untrained_name("mine, untrained")
+        ('mine, untrained', 'mine, untrained')
+    """
+    return name.removesuffix(_UNTRAINED_SUFFIX) + _UNTRAINED_SUFFIX
 
 
 def _path_of(layer: str, backbone: Backbone | None) -> str:

@@ -30,7 +30,7 @@ from repscope.files.file_access import (
     stamp_of,
 )
 from repscope.files.saving import Writer, write_together
-from repscope.files.sniffing import SAFETENSORS_HEADER_LIMIT
+from repscope.files.sniffing import SAFETENSORS_HEADER_LIMIT, Kind, sniff
 from repscope.models.abstract_backbone import Backbone
 from repscope.models.architecture import Architecture
 from repscope.models.backbones import outline
@@ -115,6 +115,7 @@ def read_encoder(path: str | os.PathLike[str]) -> SavedEncoder:
             fix=f"{place / ('encoder' + SUFFIX)}",
         )
     stamp = stamp_of(place)
+    _check_kind(place)
     with open_unchanged(place, stamp) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(SAFETENSORS_HEADER_LIMIT, stamp.size - 8):
@@ -129,6 +130,21 @@ def read_encoder(path: str | os.PathLike[str]) -> SavedEncoder:
         content = length.to_bytes(8, "little") + header + file.read()
     _fill(saved.backbone, content, record["weights"], place.name)
     return saved
+
+
+def _check_kind(path: Path) -> None:
+    """Raise InputError for a file that is whole and of another format."""
+    kind = sniff(path)
+    if kind in (Kind.SAFETENSORS, Kind.UNKNOWN, Kind.EMPTY):
+        return
+    fix = "--init-from takes such a file, or the folder of a run"
+    if kind is Kind.TORCH:
+        fix += f'; open_encoder("{path.name}") in Python reads weights of known layouts'
+    raise InputError(
+        f"{path.name}: is {kind.value}, not an encoder of repscope",
+        expected=f"the {SUFFIX} file that `repscope train` or `Encoder.save` wrote",
+        fix=fix,
+    )
 
 
 @contextlib.contextmanager

@@ -19,12 +19,11 @@ from repscope._images import Interpolation, Preprocess
 from repscope.files.file_access import closest
 from repscope.models.layer_outputs import Pool
 from repscope.models.named_network import (
-    UNTRAINED,
-    UNTRAINED_SEED,
     NamedNetwork,
     downloading,
     importing,
     seeded,
+    untrained_fact,
 )
 
 EXTRA = "hub"
@@ -110,15 +109,20 @@ class PooledModel(nn.Module):
 
 
 def open_hugging_face(
-    name: str, *, weights: bool = True, preprocess: Preprocess | None = None
+    name: str,
+    *,
+    weights: bool = True,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
 ) -> NamedNetwork:
     """Return a vision model of a repository of the Hugging Face Hub.
 
     Args:
         name: "ORG/NAME", as the Hub names it.
-        weights: whether they are downloaded; otherwise the network is drawn from seed
-            0, and its configuration must have been downloaded before.
+        weights: whether they are downloaded; otherwise the network is drawn from
+            `seed`, and its configuration must have been downloaded before.
         preprocess: None is what the repository's preprocessor_config.json says.
+        seed: of the weights that are drawn; unused where they are trained.
 
     Raises:
         UsageError: where the name is none, or its type of model is not known here.
@@ -148,7 +152,7 @@ def open_hugging_face(
         with downloading(f"hf/{name}"):
             module: nn.Module = PooledModel(_trained(name, family), family.output)
     else:
-        with seeded(UNTRAINED_SEED):
+        with seeded(seed):
             module = rebuild()
     return NamedNetwork(
         module=module.eval(),
@@ -160,7 +164,7 @@ def open_hugging_face(
         facts={
             "library": f"transformers {transformers.__version__}",
             "model": name,
-            "training": "pretrained" if weights else UNTRAINED,
+            "training": "pretrained" if weights else untrained_fact(seed),
         },
     )
 

@@ -28,9 +28,8 @@ _PAIRING_FIX = (
     "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu, "
     "or .../whl/cu130 for a GPU; both in one command"
 )
-# Seed of networks without pretrained weights, and characters of a library's message.
-UNTRAINED_SEED, REASON_LENGTH = 0, 200
-UNTRAINED = f"none: weights drawn from seed {UNTRAINED_SEED}"
+# Characters of a library's message.
+REASON_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,11 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         yield
+
+
+def untrained_fact(seed: int) -> str:
+    """Return what is said of the training of a network that had none."""
+    return f"none: weights drawn from seed {seed}"
 
 
 def _reason(error: Exception) -> str:

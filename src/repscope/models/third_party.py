@@ -19,12 +19,12 @@ from repscope.files.file_access import local_path
 from repscope.files.sniffing import Kind, sniff
 from repscope.models.architecture import Architecture
 from repscope.models.backbones import build
-from repscope.models.encoder import OUTPUT, Encoder
+from repscope.models.encoder import OUTPUT, Encoder, untrained_name
 from repscope.models.encoder_file import KEY
 from repscope.models.hugging_face_networks import open_hugging_face
 from repscope.models.key_mapping import Match, MisfitError, load_into
 from repscope.models.layer_outputs import WHOLE_MODULE
-from repscope.models.named_network import NamedNetwork
+from repscope.models.named_network import NamedNetwork, untrained_fact
 from repscope.models.recognition import architecture_of, recognised
 from repscope.models.state_dicts import StateFile, metadata_of, read_state_file
 from repscope.models.timm_networks import open_timm
@@ -57,6 +57,7 @@ def open_encoder(
     preprocess: Preprocess | None = None,
     architecture: str | None = None,
     device: str = "cpu",
+    seed: int = 0,
 ) -> Encoder:
     """Return the encoder that a text names, in evaluation mode.
 
@@ -65,12 +66,13 @@ def open_encoder(
             .ckpt, .safetensors) of a known layout; or "timm/NAME", "torchvision/NAME"
             or "hf/ORG/NAME". A `Path` is never taken as a name.
         weights: whether the trained ones are loaded, and downloaded for a name;
-            otherwise the network is drawn from seed 0.
+            otherwise the network is drawn from `seed`, and its name says so.
         preprocess: None is what the encoder or the library says. For a file of weights,
             which does not say, None is a guess that the provenance names.
         architecture: of a file of weights: "resnet18", "resnet50[stem=imagenet]",
             "timm/NAME" or "torchvision/NAME". None is what the shapes tell.
         device: where the network goes, as torch writes it.
+        seed: of the first weights, where `weights` is False.
 
     Returns:
         The encoder. Its provenance has "keys", the report of the match for a file of
@@ -87,25 +89,37 @@ def open_encoder(
     library, _, name = text.partition("/")
     if library in LIBRARIES and name and not is_path:
         _refuse(architecture, f"{text} is an architecture itself")
-        network = LIBRARIES[library](name, weights=weights, preprocess=preprocess)
+        network = LIBRARIES[library](
+            name, weights=weights, preprocess=preprocess, seed=seed
+        )
         encoder = _encoder_of(network, text)
     else:
         path = local_path(text) if is_path else _path_of(text)
-        encoder = _from_path(path, weights, preprocess, architecture)
+        drawn = None if weights else seed
+        encoder = _from_path(path, drawn, preprocess, architecture)
+    if not weights:
+        encoder = replace(encoder, name=untrained_name(encoder.name))
     return replace(encoder, module=_placed(encoder.module.eval(), device))
 
 
 def _from_path(
-    path: Path, weights: bool, preprocess: Preprocess | None, architecture: str | None
+    path: Path,
+    drawn: int | None,
+    preprocess: Preprocess | None,
+    architecture: str | None,
 ) -> Encoder:
+    """Return the encoder of a file or a run; drawn from a seed unless that is None."""
     if path.is_dir():
         path = _encoder_of_run(path)
-    if sniff(path) is Kind.SAFETENSORS and KEY in metadata_of(path):
+    kind = sniff(path)
+    if kind is Kind.TOML:
+        raise _no_recipe(path)
+    if kind is Kind.SAFETENSORS and KEY in metadata_of(path):
         _refuse(architecture, f"{path.name} says its architecture itself")
         encoder = Encoder.load(path)
         if preprocess is not None:
             encoder = replace(encoder, preprocess=preprocess)
-        return encoder if weights else encoder.untrained()
+        return encoder if drawn is None else encoder.untrained(drawn)
     state = read_state_file(path)
     told = recognised(state.tensors)
     text = architecture or told
@@ -116,8 +130,8 @@ def _from_path(
             expected="a ResNet-18 or ResNet-50, or an architecture beside the file",
             fix="name it: resnet50[stem=imagenet], timm/NAME or torchvision/NAME",
         )
-    encoder = _untrained(text, preprocess)
-    if not weights:
+    encoder = _untrained(text, preprocess, drawn or 0)
+    if drawn is not None:
         return encoder
     try:
         return _filled(encoder, state, path, text)
@@ -144,11 +158,13 @@ def _filled(encoder: Encoder, state: StateFile, path: Path, text: str) -> Encode
     return replace(encoder, name=path.stem).with_provenance(facts)
 
 
-def _untrained(text: str, preprocess: Preprocess | None) -> Encoder:
+def _untrained(text: str, preprocess: Preprocess | None, seed: int) -> Encoder:
     """Return the network of an architecture's name, to be filled."""
     library, _, name = text.partition("/")
     if library in ("timm", "torchvision") and name:
-        network = LIBRARIES[library](name, weights=False, preprocess=preprocess)
+        network = LIBRARIES[library](
+            name, weights=False, preprocess=preprocess, seed=seed
+        )
         encoder = _encoder_of(network, text)
     elif "/" in text:
         raise UsageError(
@@ -157,11 +173,11 @@ def _untrained(text: str, preprocess: Preprocess | None) -> Encoder:
         )
     else:
         record = architecture_of(text)
-        facts = {"architecture": text}
+        facts = {"architecture": text, "training": untrained_fact(seed)}
         chosen = preprocess or _assumed(record)
         planes = record.channels - chosen.channels
         encoder = Encoder.of(
-            build(record), chosen, planes=max(planes, 0), provenance=facts
+            build(record, seed=seed), chosen, planes=max(planes, 0), provenance=facts
         )
     if preprocess is None:
         encoder = encoder.with_provenance({"preprocess": ASSUMED_FACT})
@@ -197,6 +213,20 @@ def _encoder_of_run(folder: Path) -> Path:
             fix="wait until the run has ended, or pass a file of weights",
         )
     return path
+
+
+def _no_recipe(path: Path) -> InputError:
+    """Return the error for a recipe, or another text, in place of an encoder."""
+    folder = path.parent
+    is_run = (folder / RUN_ENCODER).is_file()
+    return InputError(
+        f"{path.name}: is {Kind.TOML.value}, no weights",
+        expected=f"a run of `repscope train`, with {RUN_ENCODER} in it",
+        fix=f"pass the run folder: {folder}"
+        if is_run
+        else "pass the run folder; of a recipe alone, train the encoder first: "
+        f"repscope train {path} --images IMAGES",
+    )
 
 
 def _path_of(text: str) -> Path:

@@ -15,12 +15,11 @@ from repscope._images import Interpolation, Preprocess
 from repscope.files.file_access import closest
 from repscope.models.layer_outputs import Pool
 from repscope.models.named_network import (
-    UNTRAINED,
-    UNTRAINED_SEED,
     NamedNetwork,
     downloading,
     importing,
     seeded,
+    untrained_fact,
 )
 
 EXTRA = "timm"
@@ -43,16 +42,21 @@ _POOLS: Mapping[str, Pool] = MappingProxyType(
 
 
 def open_timm(
-    name: str, *, weights: bool = True, preprocess: Preprocess | None = None
+    name: str,
+    *,
+    weights: bool = True,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
 ) -> NamedNetwork:
     """Return a network of timm without its classifier.
 
     Args:
         name: as `timm.list_models()` names it, with a tag of its weights or without.
         weights: whether the pretrained ones are downloaded; otherwise it is drawn from
-            seed 0 and no network is used.
+            `seed` and no network is used.
         preprocess: None is what timm says the weights were trained with. Of another
             size, it changes the input size of networks that are made for one.
+        seed: of the weights that are drawn; unused where they are trained.
 
     Raises:
         UsageError: for an unknown name or one without weights.
@@ -70,12 +74,12 @@ def open_timm(
         with downloading(f"timm/{name}"):
             module = _made(name, True, preprocess)
     else:
-        with seeded(UNTRAINED_SEED):
+        with seeded(seed):
             module = rebuild()
     config = timm.data.resolve_model_data_config(module)
     facts = {"library": f"timm {timm.__version__}", "model": name}
     tag = (getattr(module, "pretrained_cfg", None) or {}).get("tag", "")
-    facts["training"] = f"pretrained: {tag}" if weights else UNTRAINED
+    facts["training"] = f"pretrained: {tag}" if weights else untrained_fact(seed)
     if preprocess is None and config["crop_mode"] == "squash":
         facts["preprocess"] = "timm squashes to a square; here the centre is cropped"
     return NamedNetwork(

@@ -13,12 +13,11 @@ from repscope._images import Preprocess
 from repscope.files.file_access import closest
 from repscope.models.layer_outputs import Pool
 from repscope.models.named_network import (
-    UNTRAINED,
-    UNTRAINED_SEED,
     NamedNetwork,
     downloading,
     importing,
     seeded,
+    untrained_fact,
 )
 
 EXTRA = "torchvision"
@@ -34,15 +33,20 @@ _CHANNELS_LAST = "swin"
 
 
 def open_torchvision(
-    name: str, *, weights: bool = True, preprocess: Preprocess | None = None
+    name: str,
+    *,
+    weights: bool = True,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
 ) -> NamedNetwork:
     """Return a classification network of torchvision without its classifier.
 
     Args:
         name: as `torchvision.models.list_models()` names it.
         weights: whether the default ones are downloaded; otherwise it is drawn from
-            seed 0 and no network is used.
+            `seed` and no network is used.
         preprocess: None is what torchvision says the weights were trained with.
+        seed: of the weights that are drawn; unused where they are trained.
 
     Raises:
         UsageError: for an unknown name, or a preprocessing that it cannot take.
@@ -73,7 +77,7 @@ def open_torchvision(
             module.load_state_dict(state)
         module = _without_classifier(module)
     else:
-        with seeded(UNTRAINED_SEED):
+        with seeded(seed):
             module = rebuild()
     own = _preprocess_of(default.transforms())
     if preprocess and name.startswith("vit") and preprocess.size != own.size:
@@ -92,7 +96,9 @@ def open_torchvision(
         facts={
             "library": f"torchvision {torchvision.__version__}",
             "model": name,
-            "training": f"pretrained: {default.name}" if weights else UNTRAINED,
+            "training": f"pretrained: {default.name}"
+            if weights
+            else untrained_fact(seed),
         },
     )
 

@@ -73,8 +73,10 @@ def embed(
 
     Raises:
         InputError: where more images cannot be read than allowed.
-        UsageError: for a layer, planes or a folder that do not fit.
-        ResourceError: where memory ends with one image, or the disk is full.
+        UsageError: for a layer, planes, a device, a size of images or a folder that do
+            not fit, or a folder that another process writes into.
+        ResourceError: where memory ends with one image, the disk is full, or there is
+            no such device.
     """
     source = open_images(images)
     reader = _reader_of(encoder, source, preprocess, thumbnails)

@@ -26,6 +26,7 @@ from repscope.representations.features_folder import (
     read_failures,
     write_manifest,
     write_piece,
+    writing_into,
 )
 from repscope.representations.features_manifest import (
     ID,
@@ -162,17 +163,19 @@ class Embedding:
             overwrite: replace features that lie there.
 
         Raises:
-            UsageError: where the folder holds something and may not be overwritten.
+            UsageError: where the folder holds something and may not be overwritten, or
+                another process writes into it.
             ResourceError: where it cannot be written.
         """
         manifest = Manifest(self.plan, versions=self.versions)
         path = Path(folder)
-        prepare_folder(path, self.plan, overwrite=overwrite, resume=False)
-        write_manifest(path, manifest)
-        columns = self._columns()
-        for piece in self._pieces():
-            known = [one for one in self.failures if one.row <= _last_row(piece)]
-            manifest = write_piece(path, manifest, piece, columns, known)
+        with writing_into(path):
+            prepare_folder(path, self.plan, overwrite=overwrite, resume=False)
+            write_manifest(path, manifest)
+            columns = self._columns()
+            for piece in self._pieces():
+                known = [one for one in self.failures if one.row <= _last_row(piece)]
+                manifest = write_piece(path, manifest, piece, columns, known)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Embedding":

@@ -1,5 +1,6 @@
 """One embedding under way: which images go into which shard, and what is told."""
 
+import dataclasses
 import itertools
 import logging
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
-from repscope._checking import InputError
+from repscope._checking import InputError, RepscopeError, UsageError
 from repscope._environment import versions
 from repscope._images import Preprocess
 from repscope.data.imageset import ImageSet
@@ -19,11 +20,13 @@ from repscope.data.reading import Failure, check_failures
 from repscope.representations.embedding import Embedding, embedding_of
 from repscope.representations.features_folder import (
     Piece,
+    check_space,
     prepare_folder,
     read_failures,
     write_failures,
     write_manifest,
     write_piece,
+    writing_into,
 )
 from repscope.representations.features_manifest import (
     ID,
@@ -44,6 +47,9 @@ from repscope.representations.image_batches import (
 # A shard holds so many images, or fewer where their features would take more bytes.
 SHARD_ROWS, SHARD_BYTES = 4096, 64 * 2**20
 SECONDS_BETWEEN_NOTES = 30.0
+# What a network raises that is given another input than it was made for.
+REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)
+SHOWN_REASON = 300
 SHOWN_VERSIONS = ("python", "repscope", "numpy", "pillow", "torch")
 
 Progress = Callable[[int, int], None]
@@ -77,6 +83,11 @@ class EmbeddingRun:
     def in_folder(self, folder: str | Path, overwrite: bool) -> Embedding:
         """Return the embedding from a folder, after writing the shards it lacks."""
         path = Path(folder)
+        with writing_into(path):
+            self._write(path, overwrite)
+        return _told(Embedding.open(path))
+
+    def _write(self, path: Path, overwrite: bool) -> None:
         manifest = prepare_folder(path, self.plan, overwrite=overwrite, resume=True)
         if manifest is None:
             manifest = Manifest(self.plan, versions=_versions())
@@ -86,12 +97,12 @@ class EmbeddingRun:
         elif manifest.shards:
             there, count = len(manifest.shards), self.plan.n_shards
             _log.info("%s: going on after %d of %d shards", path, there, count)
+        check_space(path, manifest)
         failures = list(read_failures(path, manifest))
         for piece in self.pieces(manifest.missing, failures, path):
             failures += piece.failures
             failures.sort(key=lambda failure: failure.row)
             manifest = write_piece(path, manifest, piece, self.columns, failures)
-        return _told(Embedding.open(path))
 
     def pieces(
         self,
@@ -115,7 +126,8 @@ class EmbeddingRun:
             parts = []
             for batch in mine:
                 seen += batch.failures
-                self._check(seen, folder)
+                n_read = self.done + len(batch.rows) + len(batch.failures)
+                self._check(seen, n_read, folder)
                 parts.append((batch, self._features(batch)))
                 self._tell(len(batch.rows) + len(batch.failures))
             yield _piece(index, parts, self.images)
@@ -133,10 +145,14 @@ class EmbeddingRun:
         bits = None if planes is None else planes[batch.rows]
         return self.forward(batch.inputs, bits)
 
-    def _check(self, failures: list[Failure], folder: Path | None) -> None:
+    def _check(self, failures: list[Failure], n_read: int, folder: Path | None) -> None:
         try:
             check_failures(
-                self.images.name, failures, self.images.n, allowed=self.allowed_failures
+                self.images.name,
+                failures,
+                self.images.n,
+                allowed=self.allowed_failures,
+                n_read=n_read,
             )
         except InputError:
             if folder is not None:
@@ -167,15 +183,12 @@ class EmbeddingRun:
 
     def _plan(self, first: ImageBatch) -> Plan:
         images, encoder = self.images, self.forward.encoder
-        features = self._features(first)
+        features = self._first_features(first)
         widths = [LayerPlan(name, one.shape[1]) for name, one in features.items()]
         names = [layer.name for layer in widths]
         levels = column_plans(images.levels, names)
         taken = [*names, *(level.column for level in levels)]
-        small = self.reader.thumbnail
-        row_bytes = 4 * sum(layer.width for layer in widths)
-        row_bytes += 0 if small is None else 3 * small[0] * small[1]
-        return Plan(
+        plan = Plan(
             encoder={"name": encoder.name, **encoder.provenance},
             preprocessing=_described(self.reader.preprocess),
             layers=tuple(widths),
@@ -186,8 +199,42 @@ class EmbeddingRun:
             planes=images.n_planes,
             levels=levels,
             attributes=column_plans(images.attributes, taken),
-            thumbnail=small,
-            shard_rows=max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes)),
+            thumbnail=self.reader.thumbnail,
+            shard_rows=1,
+        )
+        shard_rows = max(1, min(SHARD_ROWS, SHARD_BYTES // plan.row_bytes))
+        return dataclasses.replace(plan, shard_rows=shard_rows)
+
+    def _first_features(
+        self, first: ImageBatch
+    ) -> dict[str, Float32[np.ndarray, "1 _"]]:
+        """Return the features of one image: the network is seen to take it.
+
+        Raises:
+            UsageError: where it does not, with what it says.
+        """
+        try:
+            return self._features(first)
+        except RepscopeError:
+            raise
+        except REFUSALS as error:
+            raise self._refusal(first, error) from error
+
+    def _refusal(self, first: ImageBatch, error: Exception) -> UsageError:
+        name, preprocess = self.forward.encoder.name, self.reader.preprocess
+        shape = tuple(first.inputs.shape[1:])
+        if isinstance(preprocess, Preprocess):
+            shape, made = (shape[2], *shape[:2]), preprocess.describe()
+        else:
+            made = "a function"
+        shape = (1, shape[0] + self.images.n_planes, *shape[1:])
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return UsageError(
+            f"encoder {name}: its network does not take such an image: "
+            f"{reason[:SHOWN_REASON]}",
+            found=f"an input of shape {shape}, from preprocess: {made}",
+            expected="the size and channels that the network was made for",
+            fix="preprocess=Preprocess(size=...) with that size",
         )
 
 
@@ -204,7 +251,9 @@ def first_batch(reader: ImageReader, allowed_failures: float) -> ImageBatch:
         if len(batch.rows):
             return batch
         failures += batch.failures
-        check_failures(name, failures, n, allowed=allowed_failures)
+        check_failures(
+            name, failures, n, allowed=allowed_failures, n_read=len(failures)
+        )
     raise InputError(f"{name}: no image can be read")
 
 

@@ -1,20 +1,25 @@
 """Shards of features on their way to a folder, one at a time, whole or not at all."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
+import logging
+import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
-from repscope._checking import InputError, RepscopeError, UsageError
+from repscope._checking import InputError, RepscopeError, ResourceError, UsageError
+from repscope._environment import free_disk_bytes
 from repscope.data.reading import Failure
 from repscope.files.file_access import damaged, reading
+from repscope.files.folder_lock import LOCK_NAME, FolderLock
 from repscope.files.saving import resource_error, write_together
 from repscope.records import from_json, to_json
 from repscope.representations.features_manifest import (
@@ -30,6 +35,8 @@ from repscope.representations.features_manifest import (
 )
 
 FAILURES = "failures.jsonl"
+
+_log = logging.getLogger("repscope")
 
 _SHARD = re.compile(r"\d{5,}-of-\d{5,}\.npz")
 _STRAY = re.compile(r"\.(\d+-of-\d+\.npz|features\.json|failures\.jsonl)\.\w+\.tmp")
@@ -52,6 +59,31 @@ class Piece:
     features: Mapping[str, Float[np.ndarray, "m d"]]
     thumbnails: UInt8[np.ndarray, "m h w 3"] | None
     failures: tuple[Failure, ...] = ()
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; it is made where it does not exist.
+
+    A file in its place, or a folder that may not be written, is held by nobody: what is
+    done with it later says so, and finished features need no writing.
+
+    Raises:
+        UsageError: where another process holds it, naming that.
+        ResourceError: where it cannot be made.
+    """
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+        is_writable = folder.is_dir() and os.access(folder, os.W_OK)
+    except OSError as error:
+        raise resource_error(folder, error) from error
+    lock = FolderLock(folder) if is_writable else None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def prepare_folder(
@@ -91,7 +123,7 @@ def prepare_folder(
 def _prepared(
     folder: Path, plan: Plan, *, overwrite: bool, resume: bool
 ) -> Manifest | None:
-    names = [path.name for path in folder.iterdir()]
+    names = [path.name for path in folder.iterdir() if path.name != LOCK_NAME]
     manifest = _same_manifest(folder, plan, names) if resume else None
     if manifest is not None and not (overwrite and manifest.finished):
         _remove_strays(folder, names)
@@ -110,6 +142,28 @@ def _prepared(
         )
     _remove_strays(folder, names)
     return None
+
+
+def check_space(folder: Path, manifest: Manifest) -> None:
+    """Warn where the disk will not hold what is missing.
+
+    Raises:
+        ResourceError: where it will not even hold the next shard.
+    """
+    plan = manifest.plan
+    sizes = [plan.row_bytes * len(plan.image_rows(k)) for k in manifest.missing]
+    free = free_disk_bytes(folder)
+    if sum(sizes) <= free:
+        return
+    found, need = f"{free / 1e6:,.1f} MB", f"{sum(sizes) / 1e6:,.1f} MB"
+    if sizes[0] > free:
+        raise ResourceError(
+            f"{folder}: no space left on the disk for the features",
+            found=f"{found} free",
+            expected=f"about {need}, {sizes[0] / 1e6:,.1f} MB for the next shard",
+            fix="free some space, or choose a folder on another disk with -o",
+        )
+    _log.warning("%s: %s are free, the features will need %s", folder, found, need)
 
 
 def _same_manifest(folder: Path, plan: Plan, names: Sequence[str]) -> Manifest | None:

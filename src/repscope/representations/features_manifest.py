@@ -90,6 +90,12 @@ class Plan:
         """How many shards there are when all is done."""
         return -(-self.n_images // self.shard_rows)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in a shard, its columns left out."""
+        height, width = self.thumbnail or (0, 0)
+        return 4 * sum(layer.width for layer in self.layers) + 3 * height * width
+
     def shard_name(self, index: int) -> str:
         """Return the file name of a shard."""
         return f"{index:05d}-of-{self.n_shards:05d}.npz"
@@ -208,6 +214,10 @@ def _check_sense(label: str, manifest: Manifest) -> None:
     for shard in manifest.shards:
         if not 1 <= shard.rows <= len(plan.image_rows(shard.index)):
             raise damaged(label, f"shard {shard.index} with {shard.rows:,} rows")
+        for layer, count in shard.nonfinite.items():
+            if layer not in names or not 0 <= count <= shard.rows:
+                reason = f"{count:,} rows with NaN or infinity in layer {layer[:SHOWN]}"
+                raise damaged(label, f"shard {shard.index} with {reason}")
 
 
 def shard_path(folder: Path, plan: Plan, index: int) -> Path:

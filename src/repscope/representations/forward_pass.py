@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from repscope._arrays import host
 from repscope._checking import ResourceError, UsageError
+from repscope.models.devices import device_of
 from repscope.models.encoder import Encoder, append_planes, normalised
 from repscope.models.layer_outputs import Pool
 
@@ -22,11 +23,16 @@ _log = logging.getLogger("repscope")
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module, device: str | torch.device) -> Iterator[torch.device]:
-    """Yield the device, the module on it in evaluation mode; as before at the end."""
+    """Yield the device, the module on it in evaluation mode; as before at the end.
+
+    Raises:
+        UsageError: for a device that torch does not know.
+        ResourceError: for one that cannot be used here.
+    """
     before = {part: part.training for part in module.modules()}
     places = {tensor.device for tensor in _tensors(module)}
     home = next(iter(places), torch.device("cpu"))
-    place = torch.device(device) if device != "auto" else home
+    place = home if device == "auto" else device_of(device)
     if device == "auto" and torch.cuda.is_available() and len(places) < 2:
         place = torch.device("cuda")
     moves = len(places) == 1 and place != home

@@ -7,6 +7,7 @@ twice, none outside the folder. A folder of images is recognised and refused.
 import hashlib
 import itertools
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from jaxtyping import Shaped
 from repscope._checking import InputError
 from repscope.files.file_access import local_path, reading
 from repscope.files.sniffing import (
-    ENCODER_FIX,
+    HEAD_BYTES,
     IMAGE_SUFFIXES,
+    IMAGES_FIX,
     PICKLE_SUFFIXES,
     SAVE_FIX,
     SUFFIXES,
@@ -38,6 +40,10 @@ SIDECAR_NAMES = frozenset(
     ["_SUCCESS", "_metadata", "_common_metadata", "LICENSE", "README"]
 )
 ZARR_MARKS = (".zarray", ".zgroup", "zarr.json")
+# What a training run has beside its encoder. Features have no log, and may have been
+# written with a recipe beside them.
+ENCODER_MARK = b'"repscope_encoder"'
+RECIPE_NAME, ENCODER_NAME, LOG_NAME = "recipe.toml", "encoder.safetensors", "log.txt"
 # Bytes compared first where two shards have one size; only then all of them.
 GLANCE_BYTES = 64 * 2**10
 # Inner folders, and files of each, that are looked at to recognise images.
@@ -147,6 +153,7 @@ def shard_paths(folder: Path) -> list[Path]:
     with reading(folder):
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     entries.sort(key=lambda path: (natural_key(path.name), path.name))
+    _refuse_run(folder, entries)
     _refuse_images(folder, entries)
     files = [path for path in entries if not path.is_dir() and not _is_sidecar(path)]
     known = [path for path in files if path.suffix.lower() in SUFFIXES]
@@ -185,6 +192,31 @@ def _is_sidecar(path: Path) -> bool:
     return path.suffix.lower() in SIDECAR_SUFFIXES or bool(names & SIDECAR_NAMES)
 
 
+def _refuse_run(folder: Path, entries: Sequence[Path]) -> None:
+    """Raise InputError for a training run: it holds an encoder, and no features."""
+    names = {path.name for path in entries}
+    features = {
+        path.name
+        for path in entries
+        if path.suffix.lower() in SUFFIXES and not _is_sidecar(path)
+    }
+    is_marked = RECIPE_NAME in names or _is_our_encoder(folder / ENCODER_NAME)
+    if is_marked and features <= {ENCODER_NAME, LOG_NAME}:
+        command = IMAGES_FIX.replace("ENCODER", shlex.quote(str(folder)))
+        raise InputError(
+            f"{folder.name}: a training run: its features come from images",
+            expected="a file of features, or a folder of them",
+            fix=f"give images too: {command}",
+        )
+
+
+def _is_our_encoder(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with reading(path), path.open("rb") as file:
+        return ENCODER_MARK in file.read(HEAD_BYTES)
+
+
 def _refuse_images(folder: Path, entries: Sequence[Path]) -> None:
     """Raise InputError for images, in the folder or in its folders per class."""
     names = [path.name for path in entries]
@@ -196,11 +228,12 @@ def _refuse_images(folder: Path, entries: Sequence[Path]) -> None:
     images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     readable = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
     if len(images) > len(readable):
+        images_command = IMAGES_FIX.replace("IMAGES", shlex.quote(str(folder)))
         raise InputError(
             f"{folder.name}: a folder of images: features are needed",
             found=f"images such as {images[0]}",
             expected="a file of features, or a folder of them",
-            fix=ENCODER_FIX,
+            fix=f"give an encoder first: {images_command}",
         )
 
 

@@ -25,7 +25,7 @@ from repscope.training.learner import Learner
 from repscope.training.preparation import Prepared, prepare
 from repscope.training.recipe import Recipe, difference
 from repscope.training.recording import Recording
-from repscope.training.run_folder import RECIPE_NAME, RunFolder, Session
+from repscope.training.run_folder import FAILURES_NAME, RECIPE_NAME, RunFolder, Session
 
 # Packages whose versions may change the last bits of a result.
 _DECISIVE = ("repscope", "torch", "numpy", "pillow")
@@ -67,7 +67,7 @@ def begun(
     asked = recipe or stored
     if asked is None:
         raise UsageError("recipe: None", expected="a recipe, or resume=True")
-    prepared = prepare(asked, images)
+    prepared = prepare(asked, images, device=device)
     if stored is not None and folder is not None:
         _check_same(stored, prepared, folder)
     training = prepared.recipe.training
@@ -114,6 +114,7 @@ def start(run: Run, init_from: str | Path | Encoder | None) -> None:
         run.prepared, _session(run), init_from=learner.origin, state=learner.state()
     )
     _log_plan(run)
+    _tell_unreadable(run)
     run.recording.warn_of_little_space()
 
 
@@ -122,6 +123,7 @@ def go_on(run: Run) -> None:
     assert run.folder is not None
     found = load_latest(run.folder.checkpoints)
     run.learner.restore(found.state)
+    _tell_unreadable(run)
     before, now = run.folder.surroundings.sessions[-1:], _session(run)
     run.recording.resume(now)
     _log.info("going on after step %d of %d", found.step, run.plan.total_steps)
@@ -162,6 +164,18 @@ def _log_plan(run: Run) -> None:
             "each epoch leaves out %d images, other ones each time: they do not fill a "
             "batch",
             plan.left_out,
+        )
+
+
+def _tell_unreadable(run: Run) -> None:
+    """Say how many pictures could not be read when the images were put into memory."""
+    images = run.prepared.images
+    if images.failures:
+        _log.warning(
+            "%d of %d images cannot be read and are replaced by others%s",
+            len(images.failures),
+            images.n,
+            "" if run.folder is None else f" ({FAILURES_NAME})",
         )
 
 

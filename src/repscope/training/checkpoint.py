@@ -158,6 +158,26 @@ def load_latest(folder: Path) -> Checkpoint:
     )
 
 
+def load_step(folder: Path, step: int) -> Checkpoint:
+    """Return the checkpoint of one step.
+
+    Args:
+        folder: of the run's checkpoints.
+        step: how many steps were done.
+
+    Raises:
+        InputError: where there is none of that step, or it is damaged.
+    """
+    listed = {entry.step: entry for entry in _entries_or_none(folder)}
+    return Checkpoint(step, _load(folder, listed.get(step, Entry(step, "", 0))))
+
+
+def step_of(name: str) -> int | None:
+    """Return the step of a checkpoint's file name; None for other names."""
+    match = _STEP_NAME.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Return which checkpoints a folder holds.
 
@@ -224,8 +244,8 @@ def _entries_without_manifest(folder: Path) -> tuple[Entry, ...]:
 def _steps_in(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
-    names = (_STEP_NAME.fullmatch(path.name) for path in folder.iterdir())
-    return [int(match[1]) for match in names if match]
+    steps = (step_of(path.name) for path in folder.iterdir())
+    return [step for step in steps if step is not None]
 
 
 def _remove_all_but(folder: Path, kept: set[int]) -> None:

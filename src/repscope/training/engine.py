@@ -6,8 +6,10 @@ workers, therefore gives on the CPU the same bits as one that was not.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,12 +22,15 @@ from repscope._checking import (
 from repscope.data.augmentations import views
 from repscope.data.images import ArrayImages
 from repscope.data.imageset import ImageSet
+from repscope.data.sources import open_images
 from repscope.models.encoder import Encoder
 from repscope.training.batches import batches
 from repscope.training.beginning import Run, begun, device_of, go_on, opened, start
 from repscope.training.interruptions import Interruptions
 from repscope.training.progress import Progress
 from repscope.training.recipe import Recipe
+from repscope.training.run_folder import BATCHES_NAME, Surroundings, recipe_of_run
+from repscope.training.saved_run import training_facts
 from repscope.training.schedules import learning_rate
 from repscope.training.snapshot import Observer, Snapshot, Stop
 
@@ -43,7 +48,7 @@ class TrainingDiverged(RepscopeError):
 
 def train(
     recipe: Recipe | None,
-    images: ImageSet,
+    images: Any,
     run: str | Path | None = None,
     *,
     resume: bool = False,
@@ -57,13 +62,15 @@ def train(
     """Return the encoder that a recipe makes of images.
 
     SIGINT, SIGTERM and SIGUSR1 are noted while it runs in the main thread: the step is
-    finished, a checkpoint written, and the signal delivered again. A second one acts
-    at once.
+    finished, a checkpoint written, and the signal delivered again. A second one, and
+    one before the first step, acts at once; SIGUSR1 then ends as SIGTERM does.
 
     Args:
         recipe: may leave sizes and options open; None, with `resume`, for that of the
             folder.
-        images: all of them, before `recipe.data` leaves some out.
+        images: all of them, before `recipe.data` leaves some out: an `ImageSet` or
+            whatever else `open_images` takes; of a name or path, the part that
+            `recipe.data.split` says.
         run: folder for records and checkpoints; None for none.
         resume: go on with the run in the folder, exactly.
         init_from: an encoder, its file or a run, whose encoder's weights, and nothing
@@ -81,7 +88,7 @@ def train(
 
     Raises:
         UsageError: where the recipe does not fit, or is not that of the run that is to
-            go on; the folder is not empty or in use.
+            go on; the folder is not empty or in use; there are fewer than 0 workers.
         InputError: where the images are not those of the run, cannot be read, or do
             not fill a batch; there is nothing whole to go on from.
         ResourceError: where disk or memory do not suffice, or there is no such device.
@@ -93,10 +100,16 @@ def train(
             found="no folder" if run is None else "init_from or overwrite beside it",
             fix="give the run's folder, and neither init_from nor overwrite",
         )
+    if workers is not None and workers < 0:
+        raise UsageError(f"workers: {workers}", expected="0 or more")
     where = device_of(device)
+    if resume and run is not None:
+        stored = recipe_of_run(run)  # before the images are opened
+        recipe = stored if recipe is None else recipe
+    image_set = _opened_images(images, recipe)
     signals = Interruptions()
-    with opened(run, resume=resume, overwrite=overwrite) as folder:
-        whole = begun(recipe, images, folder, resume=resume, device=where)
+    with signals, opened(run, resume=resume, overwrite=overwrite) as folder:
+        whole = begun(recipe, image_set, folder, resume=resume, device=where)
         if resume:
             go_on(whole)
         else:
@@ -106,6 +119,12 @@ def train(
         )
     signals.deliver()  # with the folder closed: a handler may end the process
     return encoder
+
+
+def _opened_images(images: Any, recipe: Recipe | None) -> ImageSet:
+    is_named = isinstance(images, str | os.PathLike)
+    split = recipe.data.split if recipe is not None and is_named else ""
+    return open_images(images, split=split or None)
 
 
 def _trained(
@@ -122,7 +141,8 @@ def _trained(
     if progress is not None:
         progress.start(run.plan.total_steps, learner.step)
     try:
-        with signals, _memory_explained(run.plan.batch_size):
+        with _memory_explained(run.plan.batch_size):
+            signals.hold()
             outcome = _loop(
                 run,
                 signals,
@@ -204,12 +224,15 @@ def _check_diverged(run: Run) -> None:
     if learner.nonfinite_in_row < training.maximum_nonfinite:
         return
     rate = run.prepared.recipe.optimiser.learning_rate
+    place = "RUN" if run.folder is None else run.folder.path
     raise TrainingDiverged(
         f"training has diverged: {learner.nonfinite_in_row} steps in a row, up to step "
         f"{learner.step}, had no number for a loss or a gradient",
         found=f"optimiser.learning_rate = {rate:g}",
-        fix="a smaller learning rate or a longer warm-up; the last checkpoint is from "
-        "before, and the images of these steps are listed in failures/",
+        fix="--resume cannot help, as it takes the same steps again: begin anew, in "
+        "another folder, with a smaller learning rate or a longer warm-up: --init-from "
+        f"{place} --set optimiser.learning_rate={rate / 10:g}; {BATCHES_NAME}/ lists "
+        "the images of these steps",
     )
 
 
@@ -244,23 +267,10 @@ def _encoder(run: Run, facts: Mapping[str, str]) -> Encoder:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    """Return where the encoder comes from: nothing that a repetition would change."""
-    prepared, learner = run.prepared, run.learner
-    loss = learner.losses.get("total")
-    epochs = learner.step / run.plan.steps_per_epoch
-    return {
-        "training": "repscope train",
-        "images": f"{prepared.images.name}, {prepared.images.n} of them",
-        "images fingerprint": prepared.fingerprint,
-        "recipe fingerprint": prepared.recipe.fingerprint,
-        "objective": prepared.recipe.objective.name,
-        "loss": "none" if loss is None else f"{loss:.6g}",
-        "epochs": f"{epochs:.4g} of {run.plan.epochs}",
-        "steps": str(learner.step),
-        "steps skipped": str(learner.nonfinite_total),
-        "seed": str(prepared.recipe.training.seed),
-        "first weights": learner.origin or "drawn from the seed",
-    }
+    prepared = run.prepared
+    images = prepared.images
+    surroundings = Surroundings(images.name, images.n, prepared.fingerprint)
+    return training_facts(prepared.recipe, surroundings, run.learner.state())
 
 
 def _workers(run: Run, asked: int | None) -> int:

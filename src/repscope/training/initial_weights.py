@@ -14,8 +14,9 @@ from repscope.files.file_access import local_path
 from repscope.models.backbones import Backbone
 from repscope.models.encoder import Encoder
 from repscope.models.weights import weights_fingerprint
-from repscope.training.checkpoint import load_latest
-from repscope.training.run_folder import CHECKPOINTS_NAME, ENCODER_NAME
+from repscope.training.checkpoint import step_of
+from repscope.training.run_folder import ENCODER_NAME
+from repscope.training.saved_run import checkpoint_of, weights_of
 
 
 def load_weights(backbone: Backbone, source: str | Path | Encoder) -> str:
@@ -23,7 +24,8 @@ def load_weights(backbone: Backbone, source: str | Path | Encoder) -> str:
 
     Args:
         backbone: its weights are replaced.
-        source: an encoder, its file, or the folder of a run, finished or not.
+        source: an encoder, its file, the folder of a run, finished or not, or one of
+            the checkpoints in it.
 
     Raises:
         InputError: where the weights are those of another network, or there are none.
@@ -48,9 +50,10 @@ def _weights_of(source: str | Path | Encoder) -> tuple[str, Mapping[str, Tensor]
     if isinstance(source, Encoder):
         return source.name, source.module.state_dict()
     path = local_path(source)
-    if path.is_dir() and not (path / ENCODER_NAME).is_file():
-        found = load_latest(path / CHECKPOINTS_NAME)
-        return f"{path.name}, step {found.step}", found.state["backbone"]
     file = path / ENCODER_NAME if path.is_dir() else path
-    encoder = Encoder.load(file)
-    return encoder.name, encoder.module.state_dict()
+    if file.is_file() and step_of(file.name) is None:
+        encoder = Encoder.load(file)
+        return encoder.name, encoder.module.state_dict()
+    found = checkpoint_of(path)
+    run = path if path.is_dir() else path.resolve().parent.parent
+    return f"{run.name}, step {found.step}", weights_of(found, path)

@@ -13,10 +13,14 @@ from typing import Any
 # Batch systems announce with SIGUSR1 that SIGTERM is to come; Windows has none.
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_ANNOUNCING = tuple(one for one in _SIGNALS if signal.Signals(one).name == "SIGUSR1")
 
 
 class Interruptions:
     """Notes signals while a ``with`` block runs, and delivers them after it.
+
+    They are noted from `hold` on. Before, there is no step to finish: SIGINT and
+    SIGTERM act as they did outside, and SIGUSR1 as SIGTERM, at once.
 
     Only the main thread can: in others, signals act as they did before.
     """
@@ -36,12 +40,12 @@ class Interruptions:
         return "" if self._received is None else signal.Signals(self._received).name
 
     def __enter__(self) -> "Interruptions":
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                # what is ignored, as in a job in the background, stays so
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+        self._handle(_ANNOUNCING, self._act)
         return self
+
+    def hold(self) -> None:
+        """Note the first signal from now on."""
+        self._handle(_SIGNALS, self._note)
 
     def __exit__(
         self,
@@ -61,6 +65,18 @@ class Interruptions:
             return
         usual = signal.SIGINT if self._received == signal.SIGINT else signal.SIGTERM
         signal.raise_signal(usual)
+
+    def _handle(self, numbers: tuple[int, ...], handler: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in numbers:
+            # what is ignored, as in a job in the background, stays so
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before = signal.signal(number, handler)
+                self._before.setdefault(number, before)
+
+    def _act(self, number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = number

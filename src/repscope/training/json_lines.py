@@ -34,11 +34,12 @@ class JsonLines:
         Raises:
             ResourceError: where it cannot be written.
         """
-        line = json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
+        # as ASCII, which also holds names of files that are no Unicode
+        line = json.dumps(row, allow_nan=False, ensure_ascii=True) + "\n"
         try:
             if self._file is None:
                 self._file = self.path.open("ab")
-            self._file.write(line.encode("utf-8"))
+            self._file.write(line.encode("ascii"))
             self._file.flush()
         except OSError as error:
             raise self._failed(error) from error

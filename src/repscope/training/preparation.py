@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from repscope._checking import UsageError, check_choice
 from repscope._images import Preprocess
@@ -30,6 +31,7 @@ from repscope.models.backbones import completed
 from repscope.models.heads import Head, HeadName
 from repscope.objectives.batch import Objective
 from repscope.objectives.catalogue import build_objective
+from repscope.training.memory import check_memory
 from repscope.training.recipe import (
     AugmentationSection,
     EncoderSection,
@@ -39,7 +41,11 @@ from repscope.training.recipe import (
 
 # Images from which mean and deviation are taken, where no published ones fit.
 STATISTICS_ROWS = 2048
+# Of pixels that are counted at once: a few such blocks fit into any memory.
+STATISTICS_BYTES = 2**24
 _DIGITS = 4
+# Stand in for those of the images where only names are looked up.
+USUAL_SIZE, USUAL_CHANNELS = 32, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,38 +73,75 @@ class Prepared:
     objective: Objective
 
 
-def prepare(recipe: Recipe, images: ImageSet) -> Prepared:
+def prepare(
+    recipe: Recipe, images: ImageSet, *, device: torch.device | None = None
+) -> Prepared:
     """Return a recipe with all that it names, for these images.
 
     Args:
         recipe: may leave sizes and options open.
         images: before any are left out.
+        device: whose memory must suffice for a step; None where none is to be taken.
 
     Raises:
         UsageError: where a name is unknown, an option does not fit, or the images
             differ in size and the recipe gives none.
         InputError: where too many images cannot be read.
+        ResourceError: where a step surely needs more memory than there is.
     """
     # All names are looked up before the first image is read.
+    head, objective = _check_names(recipe)
     recipe = _with_networks(_with_size(recipe, images), images)
-    head, data = recipe.head, recipe.data
-    check_choice("head", head.name, get_args(HeadName))
-    assert data.size is not None and data.channels is not None
-    bare = Preprocess(data.size, channels=data.channels)
-    views_of(recipe.augmentation, bare.size)
+    bare = _bare(recipe)
+    views = views_of(recipe.augmentation, bare.size).views
+    if device is not None:
+        view = (bare.channels, bare.size, bare.size)
+        check_memory(recipe.training.batch_size, view, len(views), device)
     chosen = _chosen(recipe, images)
     ready = chosen.in_memory(bare)
-    recipe, made = _with_statistics(recipe, ready, bare)
+    recipe = _with_statistics(recipe, ready, bare)
     return Prepared(
         recipe=recipe,
         images=ready,
         fingerprint=chosen.fingerprint,
-        preprocess=_preprocess(bare, made),
-        protocol=made,
+        preprocess=preprocess_of(recipe),
+        protocol=views_of(recipe.augmentation, bare.size),
         architecture=_architecture(recipe, images),
-        head=Head(head.name, head.hidden, head.out, head.bn),  # type: ignore[arg-type]
-        objective=build_objective(recipe.objective.name, recipe.objective.options),
+        head=head,
+        objective=objective,
     )
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """Return how pictures reach the encoder of a recipe.
+
+    Args:
+        recipe: with everything filled in that it left open, as a run's folder has it.
+
+    Raises:
+        UsageError: where size or channels are left open.
+    """
+    bare = _bare(recipe)
+    normalize = _normalize_of(views_of(recipe.augmentation, bare.size))
+    if normalize is None:
+        return bare
+    return dataclasses.replace(bare, mean=normalize.mean, std=normalize.std)
+
+
+def architecture_of(section: EncoderSection, channels: int) -> Architecture:
+    """Return the record of an encoder, with the defaults of its kind.
+
+    Args:
+        section: may leave sizes open.
+        channels: of the images, with their planes.
+
+    Raises:
+        UsageError: for an unknown name, or a size that it has not.
+    """
+    given = {"depth": section.depth, "width": section.width, "stem": section.stem}
+    known = {key: value for key, value in given.items() if value is not None}
+    fields = {"name": section.name, "channels": channels, **known}
+    return completed(Architecture.from_dict(fields))
 
 
 def views_of(section: AugmentationSection, size: int) -> Protocol:
@@ -152,10 +195,40 @@ def _changed(operation: Operation, changes: dict[str, Any]) -> Operation:
     if isinstance(operation, RandomResizedCrop) and keys:
         low, high = operation.scale
         scale = (changes.get("crop_minimum", low), changes.get("crop_maximum", high))
+        if scale[0] > scale[1]:
+            raise UsageError(
+                f"augmentation.{keys[0]} = {changes[keys[0]]}",
+                expected=f"crops from {low:g} to {high:g} of the area, as the protocol "
+                "has them, or both ends from the recipe",
+                fix="set crop_minimum and crop_maximum together",
+            )
         return dataclasses.replace(operation, scale=scale)
     if keys and not isinstance(operation, RandomResizedCrop | Normalize):
         return dataclasses.replace(operation, p=changes[keys[0]])
     return operation
+
+
+def _check_names(recipe: Recipe) -> tuple[Head, Objective]:
+    """Look up all that the recipe names, as far as no image is needed for it."""
+    views_of(recipe.augmentation, recipe.data.size or USUAL_SIZE)
+    architecture_of(recipe.encoder, USUAL_CHANNELS)
+    head = recipe.head
+    check_choice("head", head.name, get_args(HeadName))
+    return (
+        Head(head.name, head.hidden, head.out, head.bn),  # type: ignore[arg-type]
+        build_objective(recipe.objective.name, recipe.objective.options),
+    )
+
+
+def _bare(recipe: Recipe) -> Preprocess:
+    """Return size and channels of the images that training sees."""
+    size, channels = recipe.data.size, recipe.data.channels
+    if size is None or channels is None:
+        raise UsageError(
+            "the recipe leaves data.size or data.channels open",
+            expected="both, as in the recipe.toml that a run wrote",
+        )
+    return Preprocess(size, channels=channels)
 
 
 def _with_size(recipe: Recipe, images: ImageSet) -> Recipe:
@@ -164,8 +237,11 @@ def _with_size(recipe: Recipe, images: ImageSet) -> Recipe:
     if size is None:
         if shape is None or shape[0] != shape[1]:
             raise UsageError(
-                f"{images.name}: the images are not all square and of one size",
-                expected="data.size, the side to which they are resized and cropped",
+                f"{images.name}: data.size is needed",
+                found="pictures whose sizes are not read before training"
+                if shape is None
+                else f"images of {shape[0]} x {shape[1]} pixels, which are not square",
+                expected="the side to which they are resized and cropped",
                 fix="data.size=32 for a small encoder, data.size=224 for a large one",
             )
         size = shape[0]
@@ -182,21 +258,17 @@ def _chosen(recipe: Recipe, images: ImageSet) -> ImageSet:
     return randbit(images, data.bits, seed=data.bit_seed) if data.bits else images
 
 
-def _with_statistics(
-    recipe: Recipe, images: ImageSet, bare: Preprocess
-) -> tuple[Recipe, Protocol]:
-    """Return recipe and protocol with mean and deviation that fit the images."""
+def _with_statistics(recipe: Recipe, images: ImageSet, bare: Preprocess) -> Recipe:
+    """Return the recipe with mean and deviation that fit the images."""
     section = recipe.augmentation
-    made = views_of(section, bare.size)
-    normalize = _normalize_of(made)
+    normalize = _normalize_of(views_of(section, bare.size))
     if normalize is None:
-        return recipe, made
+        return recipe
     mean, std = normalize.mean, normalize.std
     if section.mean is None and len(mean) != bare.channels:
         mean, std = _statistics(images, bare)
     section = dataclasses.replace(section, mean=mean, std=std)
-    recipe = dataclasses.replace(recipe, augmentation=section)
-    return recipe, views_of(section, bare.size)
+    return dataclasses.replace(recipe, augmentation=section)
 
 
 def _statistics(
@@ -204,23 +276,26 @@ def _statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel, of values in [0, 1], rounded."""
     rows = np.sort(permutation(0, 0, images.n)[:STATISTICS_ROWS])
-    values = images.pixels(rows, bare).array.reshape(-1, bare.channels) / 255
-    mean = tuple(round(float(one), _DIGITS) for one in values.mean(axis=0))
+    counts = np.zeros((bare.channels, 256), dtype=np.int64)
+    at_once = max(1, STATISTICS_BYTES // (bare.size**2 * bare.channels))
+    for start in range(0, len(rows), at_once):
+        pixels = images.pixels(rows[start : start + at_once], bare).array
+        for channel in range(bare.channels):
+            values = pixels[..., channel].reshape(-1)
+            counts[channel] += np.bincount(values, minlength=256)
+    values = np.arange(256) / 255
+    means = counts @ values / counts.sum(axis=1)
+    squares = (values - means[:, None]) ** 2
+    deviations = np.sqrt((counts * squares).sum(axis=1) / counts.sum(axis=1))
+    mean = tuple(round(float(one), _DIGITS) for one in means)
     least = 10.0**-_DIGITS  # images of one colour have no deviation to divide by
-    std = tuple(max(least, round(float(one), _DIGITS)) for one in values.std(axis=0))
+    std = tuple(max(least, round(float(one), _DIGITS)) for one in deviations)
     return mean, std
 
 
 def _normalize_of(made: Protocol) -> Normalize | None:
     found = [one for one in made.views[0] if isinstance(one, Normalize)]
     return found[0] if found else None
-
-
-def _preprocess(bare: Preprocess, made: Protocol) -> Preprocess:
-    normalize = _normalize_of(made)
-    if normalize is None:
-        return bare
-    return dataclasses.replace(bare, mean=normalize.mean, std=normalize.std)
 
 
 def _with_networks(recipe: Recipe, images: ImageSet) -> Recipe:
@@ -238,7 +313,4 @@ def _with_networks(recipe: Recipe, images: ImageSet) -> Recipe:
 def _architecture(recipe: Recipe, images: ImageSet) -> Architecture:
     section, data = recipe.encoder, recipe.data
     channels = (data.channels or images.channels) + images.n_planes + data.bits
-    given = {"depth": section.depth, "width": section.width, "stem": section.stem}
-    known = {key: value for key, value in given.items() if value is not None}
-    fields = {"name": section.name, "channels": channels, **known}
-    return completed(Architecture.from_dict(fields))
+    return architecture_of(section, channels)

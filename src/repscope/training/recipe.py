@@ -8,7 +8,6 @@ closed tables of their packages when a run is put together.
 import dataclasses
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import tomli_w
 
 from repscope._checking import UsageError
 from repscope.data.shortcuts import MAXIMUM_BITS
-from repscope.files.file_access import local_path, reading
+from repscope.training.toml_file import check_text, read_toml, too_deep
 from repscope.training.typed_values import (
     fields_of,
     plain_of_text,
@@ -29,6 +28,8 @@ from repscope.training.typed_values import (
 
 # Where the images lie says nothing about what they are; their fingerprint does.
 PLACES = ("data.source", "data.split")
+# Views of larger sides fit into no memory; such a number is a slip of the pen.
+MAXIMUM_SIZE = 4096
 # A batch of one has no other image in it, and no variance to normalise with.
 LEAST_BATCH = 2
 
@@ -40,7 +41,7 @@ class DataSection:
     Args:
         source: what `open_images` was given; "" where images were passed in Python.
         split: the part of it; "" for all of it.
-        size: side of the images in pixels; None for their own.
+        size: side of the images in pixels, at most 4,096; None for their own.
         channels: 1 turns them grey; None for their own.
         limit: about how many of them, the same number of each class; None for all.
         bits: bits of the RandBit code that are added as constant channels.
@@ -56,9 +57,11 @@ class DataSection:
     bit_seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(
-            "data.size", self.size, self.size is None or self.size >= 1, "at least 1"
-        )
+        check_text("data.source", self.source)
+        check_text("data.split", self.split)
+        size = self.size
+        allowed = size is None or 1 <= size <= MAXIMUM_SIZE
+        _check("data.size", size, allowed, f"1 to {MAXIMUM_SIZE:,}")
         _check(
             "data.limit",
             self.limit,
@@ -80,15 +83,17 @@ class AugmentationSection:
     Args:
         protocol: its name.
         strength: of the colour jitter, where the protocol has one; None for its own.
-        crop_minimum: the least share of the area that a crop keeps; None for that of
-            the protocol, as for all below.
-        crop_maximum: the greatest share.
+        crop_minimum: the least share of the area that a crop keeps, above 0; None for
+            that of the protocol, as for all below.
+        crop_maximum: the greatest share, not below `crop_minimum`.
         flip: probability of a horizontal flip.
         jitter: probability of colour jitter.
         gray: probability of grey.
         blur: probability of blur.
         mean: per channel, of values in [0, 1], subtracted; together with `std`. None
-            for that of the protocol, or of the images where they are grey.
+            for what the protocol's source has, whatever the images: CIFAR-10's or
+            ImageNet's (none in digits16). Grey images, which have no such published
+            statistics, get their own.
         std: per channel, divided by.
     """
 
@@ -108,6 +113,12 @@ class AugmentationSection:
             value = getattr(self, name)
             allowed = value is None or 0 <= value <= 1
             _check(f"augmentation.{name}", value, allowed, "0 to 1")
+        low, high = self.crop_minimum, self.crop_maximum
+        _check("augmentation.crop_minimum", low, low != 0, "above 0, to 1")
+        _check("augmentation.crop_maximum", high, high != 0, "above 0, to 1")
+        if low is not None and high is not None:
+            limit = f"at most augmentation.crop_maximum = {high}"
+            _check("augmentation.crop_minimum", low, low <= high, limit)
         strength = self.strength
         allowed = strength is None or strength >= 0
         _check("augmentation.strength", strength, allowed, "at least 0")
@@ -138,7 +149,9 @@ class HeadSection:
         name: of the head.
         hidden: hidden dimensions; None for the head's own, as for all below.
         out: output dimensions.
-        bn: whether hidden layers are normalised over the batch.
+        bn: whether there is batch normalisation where the head leaves the choice: on
+            the output of "simclr", whose hidden layer always has it, and on the hidden
+            layers of "mlp2", "vicreg" and "barlow".
     """
 
     name: str = "simclr"
@@ -270,19 +283,16 @@ class Recipe:
 
         Raises:
             InputError: where there is no such file.
-            UsageError: where it is no TOML, or a key or a value is wrong.
+            UsageError: where it is no TOML, too long or too deep, or a key or a value
+                is wrong.
         """
-        location = local_path(path)
-        with reading(location):
-            content = location.read_bytes()
-        try:
-            plain = tomllib.loads(content.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{location.name}: no valid TOML: {error}") from error
+        plain, name = read_toml(path), Path(path).name
         try:
             return cls.from_dict(plain)
+        except RecursionError as error:
+            raise too_deep(name) from error
         except UsageError as error:
-            raise _in_file(location.name, error) from error
+            raise _in_file(name, error) from error
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Recipe":
@@ -336,7 +346,10 @@ def override(recipe: Recipe, words: Iterable[str]) -> Recipe:
         if not equals:
             example = "training.epochs=3"
             raise UsageError(f"{word!r} sets nothing", fix=f"write it as {example}")
-        _replace(plain, key.strip().split("."), text.strip())
+        try:
+            _replace(plain, key.strip().split("."), text.strip())
+        except RecursionError as error:
+            raise too_deep(key) from error
     return Recipe.from_dict(plain)
 
 

@@ -31,7 +31,8 @@ from typing import Any
 
 from repscope import _environment
 from repscope._checking import InputError, UsageError
-from repscope.files.folder_lock import LOCK_NAME, FolderLock
+from repscope.files.file_access import reading
+from repscope.files.folder_lock import LOCK_NAME, FolderLock, check_not_locked
 from repscope.files.saving import Writer, resource_error, write_together
 from repscope.records import from_json, to_json
 from repscope.training import checkpoint
@@ -141,8 +142,8 @@ class RunFolder:
         self.path = Path(path)
         if not resume:
             _check_free(self.path, overwrite=overwrite)
-        elif not (self.path / RECIPE_NAME).is_file():
-            raise _nothing_to_resume(self.path)
+        else:
+            _check_resumable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -276,6 +277,23 @@ class RunFolder:
         _log.setLevel(self._level_before)
 
 
+def recipe_of_run(folder: str | Path) -> Recipe:
+    """Return the recipe of a run that is to go on.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        InputError: where there is nothing to resume.
+        UsageError: where another process works on the run, or begins one there; or the
+            recipe is damaged.
+        ResourceError: where it may not be read.
+    """
+    path = Path(folder)
+    _check_resumable(path)
+    return Recipe.load(path / RECIPE_NAME)
+
+
 def read_surroundings(folder: Path) -> Surroundings:
     """Return what the run in a folder depended on beside its recipe.
 
@@ -343,6 +361,15 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
             found=", ".join(sorted(present)[:3]),
             fix="choose another folder with -o",
         )
+
+
+def _check_resumable(folder: Path) -> None:
+    """Refuse a folder in which no run is, or one that another process works on."""
+    check_not_locked(folder)
+    with reading(folder):
+        is_run = (folder / RECIPE_NAME).is_file()
+    if not is_run:
+        raise _nothing_to_resume(folder)
 
 
 def _nothing_to_resume(folder: Path) -> InputError:
