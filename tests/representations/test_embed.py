@@ -304,3 +304,23 @@ def test_embed_takes_what_can_be_opened():
         Preprocess(16, channels=1, mean=(0.5,), std=(0.5,)),
     )
     assert embed(encoder, "digits", batch_size=512).n == 1797
+
+
+def test_a_run_may_be_named_as_on_the_command_line(tmp_path):
+    backbone = build(Architecture("small_conv", width=4))
+    encoder = Encoder.of(backbone.eval(), PREPROCESS)
+    encoder.save(tmp_path / "encoder.safetensors")
+    named = embed(tmp_path / "encoder.safetensors", image_set(7))
+    assert (named.features() == embed(encoder, image_set(7)).features()).all()
+
+
+def test_class_scores_are_not_taken_for_features_in_silence(caplog):
+    with caplog.at_level(logging.INFO, logger="repscope"):
+        embed(Tiny(), image_set(5), preprocess=PREPROCESS)
+    assert "ends in a linear layer, last, of 4 outputs" in caplog.text
+
+
+def test_an_embedding_is_shown_in_a_line():
+    shown = repr(embed(Tiny(), image_set(5), preprocess=PREPROCESS))
+    assert shown.startswith("<Embedding of 5 images: Tiny on ")
+    assert shown.endswith("; layers output (4)>")

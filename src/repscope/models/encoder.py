@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from repscope._checking import InputError, UsageError
+from repscope._checking import InputError, UsageError, did_you_mean
 from repscope._images import Preprocess
-from repscope.files.file_access import closest
+from repscope.files.file_access import LISTED
 from repscope.models.abstract_backbone import Backbone
 from repscope.models.backbones import build
 from repscope.models.encoder_file import (
@@ -372,4 +372,11 @@ def _nonnegative(backbone: Backbone | None, path: str) -> bool | None:
 def _unknown_layer(
     layer: str, options: Sequence[str] | Mapping[str, str]
 ) -> UsageError:
-    return UsageError(f"unknown layer {layer!r}", fix=closest(layer, options))
+    """Return the error for a layer; its first options, named ones, are told."""
+    distinct = list(dict.fromkeys(options))
+    fix = did_you_mean(layer, distinct)
+    if not fix.startswith("did you mean"):
+        rest = len(distinct) - LISTED
+        more = f" and {rest:,} more" if rest > 0 else ""
+        fix = f"choose from {', '.join(distinct[:LISTED])}{more}"
+    return UsageError(f"unknown layer {layer!r}", fix=fix)

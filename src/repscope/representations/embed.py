@@ -1,6 +1,7 @@
 """The verb embed: an encoder over images, in order, in evaluation mode, resumable."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from repscope.data.reading import ALLOWED_FAILURES
 from repscope.data.sources import open_images
 from repscope.models.encoder import Encoder
 from repscope.models.layer_outputs import Pool
+from repscope.models.third_party import open_encoder
 from repscope.representations.embedding import Embedding
 from repscope.representations.embedding_run import (
     EmbeddingRun,
@@ -29,12 +31,14 @@ from repscope.representations.image_batches import (
     takes_arrays,
 )
 
+_log = logging.getLogger("repscope")
+
 # Of layers that are maps; of an encoder that does not say what fits its layers.
 DEFAULT_POOL: Pool = "gap"
 
 
 def embed(
-    encoder: Encoder | nn.Module,
+    encoder: Encoder | nn.Module | str | Path,
     images: Any,
     *,
     preprocess: Preprocess | Prepare | None = None,
@@ -56,7 +60,8 @@ def embed(
     features by rounding only; batches are halved where memory ends.
 
     Args:
-        encoder: an `Encoder`, or any module together with `preprocess`.
+        encoder: an `Encoder`, what `open_encoder` takes (a run, a file of weights, a
+            name such as "timm/resnet18"), or any module together with `preprocess`.
         images: an `ImageSet`, or what `open_images` takes.
         preprocess: in place of the encoder's; or a function of a Pillow image (or uint8
             array) that returns a tensor (c, h, w); several threads call it.
@@ -78,6 +83,8 @@ def embed(
         ResourceError: where memory ends with one image, the disk is full, or there is
             no such device.
     """
+    if isinstance(encoder, str | Path):
+        encoder = open_encoder(encoder)
     source = open_images(images)
     reader = _reader_of(encoder, source, preprocess, thumbnails)
     network = _network_of(encoder, reader, allowed_failures)
@@ -131,6 +138,7 @@ def _network_of(
         channels = first_batch(reader, allowed_failures).inputs.shape[1]
         preprocess = Preprocess(1, channels=channels)
     if not isinstance(encoder, Encoder):
+        _tell_of_scores(encoder)
         encoder = Encoder.of(encoder, preprocess, planes=planes)
     encoder = dataclasses.replace(encoder, preprocess=preprocess)
     if encoder.planes != planes:
@@ -143,6 +151,19 @@ def _network_of(
             else "embed the images without planted bits",
         )
     return encoder
+
+
+def _tell_of_scores(module: nn.Module) -> None:
+    """Say that what a classifier returns are class scores, where it looks like one."""
+    leaves = [path for path, part in module.named_modules() if not any(part.children())]
+    last = module.get_submodule(leaves[-1])
+    if isinstance(last, nn.Linear) and len(leaves) > 1:
+        _log.info(
+            "the module ends in a linear layer, %s, of %d outputs: if they are class "
+            "scores, name the layer before it, layers=[...], or put nn.Identity there",
+            leaves[-1],
+            last.out_features,
+        )
 
 
 def _ordered_layers(

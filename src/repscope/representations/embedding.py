@@ -42,7 +42,7 @@ from repscope.representations.stored_features import FeaturesFolder, open_folder
 Columns = dict[str, Shaped[np.ndarray, " n"]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedding:
     """Features of one image set from one encoder.
 
@@ -68,6 +68,12 @@ class Embedding:
     failures: tuple[Failure, ...] = ()
     nonfinite: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return encoder, images and the widths of the layers in a line."""
+        layers = ", ".join(f"{one} ({self[one].d})" for one in self.layers)
+        encoder, images = self.plan.encoder.get("name"), self.plan.images.get("name")
+        return f"<Embedding of {self.n} images: {encoder} on {images}; layers {layers}>"
 
     def __getitem__(self, layer: str) -> Representation:
         """Return the representation of a layer.
