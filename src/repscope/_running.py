@@ -27,6 +27,7 @@ from repscope.models.layer_outputs import Pool
 from repscope.models.third_party import open_encoder
 from repscope.representations.embed import embed
 from repscope.representations.embedding import Embedding
+from repscope.training.saved_run import encoder_of_run, is_unfinished_run
 
 # What --reference says to mean the same encoder before training.
 UNTRAINED = "untrained"
@@ -154,6 +155,9 @@ def opened_encoder(text: str, how: EncoderChoice) -> Encoder:
         UsageError: for an unknown name.
         InputError: for weights that cannot be used.
     """
+    if is_unfinished_run(text):
+        stopped = encoder_of_run(text)
+        return stopped.untrained(how.seed) if how.untrained else stopped
     encoder = open_encoder(
         text,
         weights=not how.untrained,

@@ -24,7 +24,7 @@ from repscope.records import to_json
 from repscope.training.engine import train
 from repscope.training.preparation import prepare
 from repscope.training.recipe import Recipe, override
-from repscope.training.run_folder import RECIPE_NAME
+from repscope.training.run_folder import recipe_of_run
 
 _log = logging.getLogger("repscope")
 
@@ -59,7 +59,7 @@ class Start:
         part = None if self.part is None else f"data.split={self.part}"
         words = [word for word in (source, part, *self.settings) if word is not None]
         if self.resume is not None:
-            return override(Recipe.load(self.resume / RECIPE_NAME), words)
+            return override(recipe_of_run(self.resume), words)
         recipe = Recipe() if self.recipe is None else Recipe.load(self.recipe)
         return override(recipe, words)
 

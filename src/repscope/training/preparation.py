@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from repscope._checking import UsageError, check_choice
+from repscope._checking import InputError, UsageError, check_choice
 from repscope._images import Preprocess
 from repscope._randomness import permutation
 from repscope.data.imageset import ImageSet
@@ -41,6 +41,8 @@ from repscope.training.recipe import (
 
 # Images from which mean and deviation are taken, where no published ones fit.
 STATISTICS_ROWS = 2048
+# Images whose size is looked at where a set does not know the size of all.
+SIZED_IMAGES = 16
 # Of pixels that are counted at once: a few such blocks fit into any memory.
 STATISTICS_BYTES = 2**24
 _DIGITS = 4
@@ -235,19 +237,35 @@ def _with_size(recipe: Recipe, images: ImageSet) -> Recipe:
     data, shape = recipe.data, images.images.shape
     size = data.size
     if size is None:
-        if shape is None or shape[0] != shape[1]:
+        sizes = _some_sizes(images) if shape is None else {shape[:2]}
+        height, width = next(iter(sizes), (0, 1))
+        if len(sizes) != 1 or height != width:
+            shown = ", ".join(f"{h} x {w}" for h, w in sorted(sizes)[:3])
             raise UsageError(
                 f"{images.name}: data.size is needed",
-                found="pictures whose sizes are not read before training"
-                if shape is None
-                else f"images of {shape[0]} x {shape[1]} pixels, which are not square",
+                found=f"images of {shown} pixels" if sizes else "no readable image",
                 expected="the side to which they are resized and cropped",
-                fix="data.size=32 for a small encoder, data.size=224 for a large one",
+                fix="--set data.size=32 for a small encoder, --set data.size=224 for a "
+                "large one",
             )
-        size = shape[0]
+        size = height
     channels = data.channels or images.channels
     filled = dataclasses.replace(data, size=size, channels=channels)  # type: ignore[arg-type]
     return dataclasses.replace(recipe, data=filled)
+
+
+def _some_sizes(images: ImageSet) -> set[tuple[int, int]]:
+    """Return height and width of a few images, spread over the set.
+
+    Those of a folder or a table are not known without reading each of them.
+    """
+    sizes = set()
+    for place in np.linspace(0, images.n - 1, min(SIZED_IMAGES, images.n)).astype(int):
+        try:
+            sizes.add(images.images.read(int(images.rows[place])).shape[:2])
+        except InputError:
+            continue  # it will be counted and told where all are read
+    return sizes
 
 
 def _chosen(recipe: Recipe, images: ImageSet) -> ImageSet:
