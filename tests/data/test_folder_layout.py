@@ -108,7 +108,7 @@ def test_several_splits_need_a_choice():
     with pytest.raises(UsageError, match="data: has several splits") as error:
         arrange("data", SPLITS)
     assert error.value.found == "train, val"
-    assert error.value.fix == 'say which: split="train" (--split train)'
+    assert error.value.fix == 'say which: split="train" (--part train)'
 
 
 def test_a_split_that_is_not_there_is_named():
