@@ -5,6 +5,8 @@ the same probe on raw pixels, on an untrained encoder or on a second one; failin
 the shares of variance that factor and labels explain, which decide only extreme cases.
 """
 
+from collections.abc import Sequence
+
 from repscope.diagnosis.check import (
     Check,
     Evidence,
@@ -49,8 +51,7 @@ def decide(evidence: Evidence) -> Judgement:
     return _by_variance(evidence, level)
 
 
-def _factor_keys(evidence: Evidence) -> list[str]:
-    names = evidence.attributes
+def _factor_keys(names: Sequence[str]) -> list[str]:
     return [f"linear_accuracy[{name}]" for name in names] + [
         f"variance_share[{name}]" for name in names
     ]
@@ -65,11 +66,12 @@ def _easiest(evidence: Evidence) -> tuple[str, float] | None:
 
 def _against_reference(evidence: Evidence, level: str) -> Judgement:
     index = evidence.measurement("suppression_index", level=level)
+    easiest = _easiest(evidence)
     shown = evidence.those(
         f"suppression_index[{level}]",
         f"linear_accuracy[{level}]",
         f"linear_accuracy[{level}]@reference",
-        *_factor_keys(evidence),
+        *_factor_keys([easiest[0]] if easiest else []),
     )
     reference = evidence.skill(level, layer="reference")
     if index is None or index.value is None or reference is None:
@@ -132,7 +134,9 @@ def _lost(evidence: Evidence, lost: str, shown: tuple[Measurement, ...]) -> Judg
 
 def _by_variance(evidence: Evidence, level: str) -> Judgement:
     shown = evidence.those(
-        f"linear_accuracy[{level}]", f"variance_share[{level}]", *_factor_keys(evidence)
+        f"linear_accuracy[{level}]",
+        f"variance_share[{level}]",
+        *_factor_keys(evidence.attributes),
     )
     shares = [evidence.value("variance_share", level=a) for a in evidence.attributes]
     factors = sum(share for share in shares if share is not None)
