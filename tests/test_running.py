@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from references.torchvision_operators import timm_or_skip
+from repscope import _training
 from repscope.cli import main
 from repscope.records import RunRecord, from_json
 from repscope.representations.embedding import Embedding
@@ -180,6 +181,23 @@ def test_features_are_not_written_into_the_images(run, here, capsys):
     Image.new("RGB", (8, 8)).save(here / "photos" / "a.png")
     assert main(["embed", str(run), "photos", "-o", "photos/features"]) == 2
     assert "lies inside photos, which is read" in capsys.readouterr().err
+
+
+def test_a_run_is_not_written_into_the_images(here, capsys):
+    (here / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(here / "photos" / "a.png")
+    assert main(["train", "--images", "photos", "-o", "photos/run"]) == 2
+    assert "lies inside photos, which is read" in capsys.readouterr().err
+    assert not (here / "photos" / "run").exists()
+
+
+def test_an_interrupted_training_names_the_way_on(here, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_training, "train", interrupted)
+    assert main(["train", "--images", "digits", *SET, "-o", "a run"]) == 130
+    assert "fix: repscope train --resume 'a run'" in capsys.readouterr().err
 
 
 def test_experiments_are_listed(capsys):
