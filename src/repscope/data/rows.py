@@ -37,8 +37,13 @@ def checked_rows(rows: Any, n: int, name: str) -> Int[np.ndarray, " m"]:
     return chosen
 
 
-def encode_ids(ids: Any, n: int) -> Shaped[np.ndarray, " n"]:
+def encode_ids(ids: Any, n: int, *, of: str = "images") -> Shaped[np.ndarray, " n"]:
     """Return ids as integers or strings, row numbers by default.
+
+    Args:
+        ids: integers, or what can be shown as text.
+        n: how many there must be.
+        of: what they are the ids of, for errors.
 
     Raises:
         InputError: where there are not n of them.
@@ -46,7 +51,7 @@ def encode_ids(ids: Any, n: int) -> Shaped[np.ndarray, " n"]:
     if ids is None:
         return np.arange(n)
     array = as_vector("ids", ids)
-    check_length("ids", len(array), n, of="images")
+    check_length("ids", len(array), n, of=of)
     if array.dtype.kind in "iu":
         return array
     return np.array([str(value) for value in array.tolist()])

@@ -18,11 +18,6 @@ from repscope.training.progress import Progress
 RUNS_NAME = "runs"
 
 
-def experiments_listed() -> tuple[Experiment, ...]:
-    """Return all experiments, in the order of the papers."""
-    return EXPERIMENTS
-
-
 def reproduce(
     id: str,
     out: str | Path | None = None,

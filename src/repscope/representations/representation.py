@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from repscope._arrays import Array, as_matrix, host
 from repscope._checking import InputError, UsageError, check_length
+from repscope.data import rows as image_rows
 from repscope.data.levels import (
     Level,
     as_vector,
@@ -268,12 +269,7 @@ def encode_ids(ids: Any, n: int) -> Shaped[np.ndarray, " n"]:
     Raises:
         InputError: where the length is not n or an id comes twice.
     """
-    if ids is None:
-        return np.arange(n)
-    array = as_vector("ids", ids)
-    check_length("ids", len(array), n)
-    if array.dtype.kind not in "iu":
-        array = np.array([str(value) for value in array.tolist()])
+    array = image_rows.encode_ids(ids, n, of="features")
     values, counts = np.unique(array, return_counts=True)
     if len(values) < n:
         most = values[counts.argmax()].item()
