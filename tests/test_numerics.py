@@ -1,19 +1,18 @@
 """The shared numerics hold at every scale and offset, on NumPy and on torch."""
 
 import math
-import re
 
 import numpy as np
 import pytest
-import scipy.linalg
 import scipy.spatial.distance
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from references.spectra import weighted_power_law
+from references.spectra import weighted_power_law, weighted_slope_error
 from repscope import _numerics as numerics
-from repscope._checking import InputError, Undecidable
+from repscope._checking import Undecidable
 
 GOLDEN_Z = [
     ([0.0, 0.0, 0.0, 1.0], math.sqrt(3)),
@@ -29,133 +28,6 @@ GOLDEN_Q = [
     ([0.0, 0.0, 0.0, 0.0], 0.0),
     ([-1.0, 1.0, -1.0, 1.0], 0.25),
 ]
-
-
-def covariance_with(eigenvalues, seed=0):
-    generator = np.random.default_rng(seed)
-    d = len(eigenvalues)
-    axes = np.linalg.qr(generator.standard_normal((d, d)))[0]
-    return (axes * np.asarray(eigenvalues)) @ axes.T
-
-
-# Eigenvalues that other tests know by heart: (name, eigenvalues in descending order).
-SPECTRA = [
-    ("distinct", np.arange(20.0, 0, -1)),
-    ("repeated", np.array([3.0] * 5 + [1.0] * 10)),
-    ("identity", np.ones(30)),
-    ("rank 1", np.array([5.0] + [0.0] * 20)),
-    ("rank 3", np.array([5.0, 4.0, 1e-3] + [0.0] * 40)),
-    ("power law", np.arange(1.0, 41) ** -2),
-    ("one dimension", np.array([2.5])),
-]
-
-
-@pytest.mark.parametrize(("name", "truth"), SPECTRA, ids=[s[0] for s in SPECTRA])
-@pytest.mark.parametrize("scale", [1e-40, 1e-16, 1.0, 1e16, 1e40])
-def test_eigenvalues_are_found_at_every_scale(name, truth, scale):
-    eigen = numerics.safe_eigh(covariance_with(truth) * scale)
-    # LAPACK promises errors of a few d eps times the largest eigenvalue.
-    tolerance = 1e-14 * len(truth) * truth[0] * scale
-    np.testing.assert_allclose(eigen.values, truth * scale, rtol=0, atol=tolerance)
-    assert eigen.values.min() >= 0
-    assert eigen.clipped_mass < 1e-14 * len(truth)
-    assert eigen.vectors is None
-
-
-@pytest.mark.parametrize(("name", "truth"), SPECTRA, ids=[s[0] for s in SPECTRA])
-def test_eigenvectors_belong_to_their_eigenvalues(name, truth):
-    matrix = covariance_with(truth)
-    eigen = numerics.safe_eigh(matrix, vectors=True)
-    d = len(truth)
-    np.testing.assert_allclose(
-        matrix @ eigen.vectors, eigen.vectors * eigen.values, atol=1e-13 * truth[0] * d
-    )
-    np.testing.assert_allclose(
-        eigen.vectors.T @ eigen.vectors, np.eye(d), atol=1e-13 * d
-    )
-
-
-def test_eigenvalues_by_hand():
-    eigen = numerics.safe_eigh(np.array([[2.0, 1.0], [1.0, 2.0]]), vectors=True)
-    np.testing.assert_allclose(eigen.values, [3, 1])
-    np.testing.assert_allclose(np.abs(eigen.vectors), math.sqrt(0.5))
-
-
-def test_eigenvalues_equal_squared_singular_values():
-    rows = np.random.default_rng(0).standard_normal((50, 12))
-    eigen = numerics.safe_eigh(rows.T @ rows)
-    singular = np.linalg.svd(rows, compute_uv=False)
-    np.testing.assert_allclose(eigen.values, singular**2, rtol=1e-12)
-
-
-def test_eigenvalues_take_torch_and_leave_their_input():
-    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float32)
-    before = matrix.clone()
-    values = numerics.safe_eigh(matrix).values
-    expected = scipy.linalg.eigvalsh(matrix.numpy().astype(float))[::-1]
-    np.testing.assert_allclose(values, expected, rtol=1e-14)
-    assert torch.equal(matrix, before)
-    plain = np.array([[2.0, 0.5], [0.5, 1.0]])
-    numerics.safe_eigh(plain)
-    assert plain.tolist() == [[2.0, 0.5], [0.5, 1.0]]
-
-
-def test_rounding_that_broke_the_symmetry_is_averaged_out():
-    matrix = np.array([[2.0, 1.0 + 4e-9], [1.0 - 4e-9, 2.0]])
-    np.testing.assert_allclose(numerics.safe_eigh(matrix).values, [3, 1], rtol=1e-14)
-
-
-def test_negative_eigenvalues_become_zero_and_their_mass_is_told():
-    eigen = numerics.safe_eigh(np.diag([2.0, -0.1, 1.0]))
-    np.testing.assert_allclose(eigen.values, [2, 1, 0])
-    assert eigen.clipped_mass == pytest.approx(0.1 / 2.9)
-
-
-@pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.diag([-1.0, -2.0, 1.0])])
-def test_a_matrix_without_variance_has_no_eigenvalues(matrix):
-    eigen = numerics.safe_eigh(matrix, vectors=True)
-    assert eigen.values.tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(eigen.vectors, np.eye(3))
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("place", [(0, 0), (0, 2), (2, 1)])
-def test_nonfinite_entries_are_refused_before_lapack_sees_them(bad, place):
-    matrix = np.eye(3)
-    matrix[place] = bad
-    message = "^an eigenvalue problem with NaN or infinite entries$"
-    with pytest.raises(InputError, match=message):
-        numerics.safe_eigh(matrix)
-
-
-@pytest.mark.parametrize("vectors", [False, True])
-def test_another_driver_takes_over_where_lapack_fails(vectors, monkeypatch):
-    def fails(_):
-        raise np.linalg.LinAlgError("Eigenvalues did not converge")
-
-    monkeypatch.setattr(np.linalg, "eigvalsh", fails)
-    monkeypatch.setattr(np.linalg, "eigh", fails)
-    truth = np.array([4.0, 2.0, 1.0, 0.0])
-    matrix = covariance_with(truth)
-    eigen = numerics.safe_eigh(matrix, vectors=vectors)
-    # The ridge adds 1e-12 of the mean diagonal.
-    np.testing.assert_allclose(eigen.values, truth, atol=1e-11)
-    assert (eigen.vectors is not None) == vectors
-    if vectors:
-        rebuilt = (eigen.vectors * eigen.values) @ eigen.vectors.T
-        np.testing.assert_allclose(rebuilt, matrix, atol=1e-11)
-
-
-def test_more_dimensions_than_lapack_can_count_are_refused_before_copying():
-    # A broadcast zero takes no memory; a copy of it would take 8.6 GB.
-    matrix = np.broadcast_to(np.float64(0), (32_767, 32_767))
-    message = re.escape(
-        "a 32,767 x 32,767 eigenvalue problem\n"
-        "  expected: at most 32,766 dimensions\n"
-        "  fix: project the features to fewer dimensions first"
-    )
-    with pytest.raises(InputError, match=f"^{message}$"):
-        numerics.safe_eigh(matrix)
 
 
 @pytest.mark.parametrize("make", [np.asarray, torch.tensor])
@@ -194,6 +66,39 @@ def test_fit_equals_the_normal_equations_and_polyfit(seed, first, count):
     y = np.log(values[first - 1 : last])
     slope, _ = np.polyfit(np.log(ranks), y, 1, w=ranks**-0.5)
     assert fit.alpha == pytest.approx(-slope, rel=1e-7, abs=1e-9)
+
+
+@given(st.integers(0, 1000), st.integers(1, 30), st.integers(3, 40))
+def test_fit_of_equal_weights_equals_scipy(seed, first, count):
+    values = np.sort(np.random.default_rng(seed).exponential(size=80))[::-1]
+    last = first + count - 1
+    fit = numerics.fit_power_law(values, first, last, weights="equal")
+    ranks = np.arange(first, last + 1)
+    line = scipy.stats.linregress(np.log(ranks), np.log(values[first - 1 : last]))
+    assert fit.alpha == pytest.approx(-line.slope, rel=1e-9)
+    assert fit.log_intercept == pytest.approx(line.intercept, rel=1e-9, abs=1e-9)
+    assert fit.standard_error == pytest.approx(line.stderr, rel=1e-6)
+    assert fit.r_squared == pytest.approx(line.rvalue**2, rel=1e-9, abs=1e-12)
+    assert fit.r_squared_unweighted == pytest.approx(fit.r_squared, abs=1e-12)
+
+
+@pytest.mark.parametrize("ranks", [(11, 50), (3, 10)])
+def test_standard_error_equals_that_of_weighted_residuals(ranks):
+    values = np.sort(np.random.default_rng(0).exponential(size=80))[::-1]
+    fit = numerics.fit_power_law(values, *ranks)
+    expected = weighted_slope_error(values.tolist(), *ranks)
+    assert fit.standard_error == pytest.approx(expected, rel=1e-9)
+    # polyfit's covariance, of residuals weighted by the root of 1/k.
+    k = np.arange(ranks[0], ranks[1] + 1)
+    y = np.log(values[k - 1])
+    covariance = np.polyfit(np.log(k), y, 1, w=k**-0.5, cov=True)[1]
+    assert fit.standard_error == pytest.approx(covariance[0, 0] ** 0.5, rel=1e-9)
+
+
+def test_two_ranks_leave_no_residual():
+    fit = numerics.fit_power_law(np.array([4.0, 1.0]), 1, 2)
+    assert fit.alpha == pytest.approx(2)
+    assert fit.standard_error == pytest.approx(0, abs=1e-15)
 
 
 def test_unweighted_share_of_variance_by_hand():

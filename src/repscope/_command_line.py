@@ -27,9 +27,10 @@ from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.compare import compare
 from repscope.diagnosis.diagnose import diagnose
 from repscope.diagnosis.gate import Gate, check_gates, evaluate, parse_gates
-from repscope.diagnosis.supervised import PROBE_MAXIMUM_ROWS
-from repscope.metrics.catalogue import METRICS
+from repscope.diagnosis.probe_rows import PROBE_MAXIMUM_ROWS
+from repscope.metrics.catalogue import FAMILIES, METRICS
 from repscope.metrics.intervals import n_blocks
+from repscope.metrics.metric import Metric, metric_of
 from repscope.records import RunRecord, to_json
 from repscope.report.report import Report
 from repscope.representations.representation import BLOCK_VALUES
@@ -44,11 +45,8 @@ SECONDS_PER_PROBED_VALUE, CLASSES_PER_LEVEL = 1.2e-6, 200
 # Folders of features beside a report, which a diagnosis of images goes on with.
 FEATURES, REFERENCE = "features", "reference"
 KEPT = frozenset({FEATURES, REFERENCE})
-# What `ls` prints of an entry; --json holds all of it.
-BRIEF = (
-    *("title", "formula", "severity", "needs", "minimum_n", "cost"),
-    *("views", "view 1", "view 2"),
-)
+# What `ls` prints of a check or a protocol; of a metric, and with --json, all.
+BRIEF = ("title", "severity", "needs", "cost", "views", "view 1", "view 2")
 LISTS = {
     "metrics": "what is measured, with formulas",
     "checks": "what is judged, with codes",
@@ -206,7 +204,7 @@ def list_catalogue(what: str | None, *, as_json: bool) -> int:
         "protocols": _protocol_entries,
     }
     entries = catalogues[what]()
-    if not as_json:
+    if not as_json and what != "metrics":
         entries = {
             name: {heading: facts[heading] for heading in BRIEF if heading in facts}
             for name, facts in entries.items()
@@ -231,19 +229,27 @@ def _protocol_entries() -> dict[str, dict[str, str]]:
 
 def _metric_entries() -> dict[str, dict[str, str]]:
     return {
-        metric.name: {
-            "title": metric.title,
-            "formula": metric.formula,
-            "needs": metric.needs,
-            "minimum_n": str(metric.minimum_n),
-            "cost": metric.cost,
-            "range": metric.range,
-            "direction": metric.direction,
-            "source": metric.source,
-            "misleads": metric.misleads,
+        entry.name: {
+            "title": entry.title,
+            "family": family,
+            "formula": entry.formula,
+            "needs": entry.needs,
+            "minimum_n": str(entry.minimum_n),
+            "degree": "" if entry.degree is None else str(entry.degree),
+            "invariances": ", ".join(entry.invariances),
+            "cost": entry.cost,
+            "range": entry.range,
+            "direction": _direction(entry),
+            "source": entry.source,
+            "misleads": entry.misleads,
         }
-        for metric in METRICS
+        for family, functions in FAMILIES.items()
+        for entry in map(metric_of, functions)
     }
+
+
+def _direction(entry: Metric) -> str:
+    return f"target {entry.target}" if entry.direction == "target" else entry.direction
 
 
 def _check_entries() -> dict[str, dict[str, str]]:

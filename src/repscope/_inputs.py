@@ -106,12 +106,16 @@ class Opened:
     is_whole: bool = False
 
     @property
-    def features(self) -> Store | Representation:
-        """What to diagnose: the store, or an embedded folder with its labels."""
+    def features(self) -> Store | Representation | Embedding:
+        """What to diagnose: the store, or an embedded folder with its labels.
+
+        A folder of which no layer is named is whole: its layers are compared.
+        """
         if self.embedding is None or not self.is_whole:
             return self.store
-        layer = self.column or self.embedding.default_layer
-        return self.embedding.titled(layer)
+        if self.column is None:
+            return self.embedding
+        return self.embedding.titled(self.column)
 
     @property
     def train_labels(self) -> Columns | None:

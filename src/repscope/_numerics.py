@@ -1,15 +1,14 @@
-"""The numerics that several rooms share: eigenvalues, products, fits, row formulas.
+"""The numerics that several rooms share: products, fits, row formulas.
 
 Formulas that both metrics and objectives need stand here once, written for the array
 API, so that they run on NumPy and, differentiable, on torch.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from jaxtyping import Float, Int
 
@@ -19,89 +18,12 @@ from repscope._arrays import (
     Scores,
     Spectrum,
     as_double,
-    host,
     namespace,
 )
-from repscope._checking import InputError, Undecidable
+from repscope._checking import Undecidable
 
-# Above this LAPACK's 32-bit workspace sizes overflow and it reports a misleading
-# failure.
-LAPACK_MAXIMUM_D = 32_766
 # Memory that one blocked pairwise operation may hold.
 BLOCK_BYTES = 128 * 2**20
-
-
-@dataclass(frozen=True)
-class Eigen:
-    """Eigenvalues in descending order, and eigenvectors where asked for.
-
-    Args:
-        values: (d,) descending, not negative.
-        vectors: (d, d), column k belongs to values[k]; None unless asked for.
-        clipped_mass: sum of the negative eigenvalues set to 0, as a share of the trace.
-    """
-
-    values: Spectrum
-    vectors: Float[np.ndarray, "d d"] | None
-    clipped_mass: float
-
-
-def safe_eigh(matrix: Float[Array, "d d"], *, vectors: bool = False) -> Eigen:
-    """Return the eigenvalues of a positive semi-definite matrix, in float64.
-
-    The matrix is checked to be finite, made symmetric and scaled by a power of two near
-    its mean diagonal; negative eigenvalues, which are rounding, become 0. If LAPACK
-    fails, it is tried again with a ridge of 1e-12 of the mean diagonal and another
-    driver.
-
-    Args:
-        matrix: symmetric up to rounding, such as a covariance.
-        vectors: whether to return eigenvectors too.
-
-    Raises:
-        InputError: where an entry is NaN or infinite, or d is over 32,766.
-
-    Example:
-        >>> safe_eigh(np.array([[2.0, 0.0], [0.0, 1.0]])).values.tolist()
-        [2.0, 1.0]
-    """
-    d = matrix.shape[0]
-    if d > LAPACK_MAXIMUM_D:
-        raise InputError(
-            f"a {d:,} x {d:,} eigenvalue problem",
-            expected=f"at most {LAPACK_MAXIMUM_D:,} dimensions",
-            fix="project the features to fewer dimensions first",
-        )
-    square = np.array(host(matrix), dtype=np.float64)
-    if not np.isfinite(square).all():
-        raise InputError("an eigenvalue problem with NaN or infinite entries")
-    mean_diagonal = np.trace(square) / d
-    if mean_diagonal <= 0:
-        return Eigen(np.zeros(d), np.eye(d) if vectors else None, 0.0)
-    scale = 2.0 ** math.floor(math.log2(mean_diagonal))
-    square /= scale
-    square += square.T.copy()
-    square /= 2
-    values, columns = _eigh(square, vectors)
-    negative = -values[values < 0].sum()
-    share = float(negative / np.trace(square))
-    values = np.clip(values[::-1], 0, None) * scale
-    return Eigen(values, None if columns is None else columns[:, ::-1], share)
-
-
-def _eigh(
-    square: Float[np.ndarray, "d d"], vectors: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    try:
-        if vectors:
-            return np.linalg.eigh(square)
-        return np.linalg.eigvalsh(square), None
-    except np.linalg.LinAlgError:
-        ridged = square + 1e-12 * np.trace(square) / len(square) * np.eye(len(square))
-        solution = scipy.linalg.eigh(
-            ridged, eigvals_only=not vectors, driver="evr", check_finite=False
-        )
-        return solution if vectors else (solution, None)
 
 
 def symmetric_product(centred: Float[Array, "n d"]) -> Float[Array, "d d"]:
@@ -114,6 +36,9 @@ def symmetric_product(centred: Float[Array, "n d"]) -> Float[Array, "d d"]:
     return centred.T @ centred
 
 
+Weights = Literal["inverse_rank", "equal"]
+
+
 @dataclass(frozen=True)
 class PowerLaw:
     """A fitted power law, value_k ~ k^-alpha.
@@ -121,6 +46,7 @@ class PowerLaw:
     Args:
         alpha: the exponent.
         log_intercept: log of the fitted value at rank 1.
+        standard_error: of alpha, were the residuals independent of each other.
         r_squared: weighted share of variance explained, over the ranks fitted.
         r_squared_unweighted: the same with equal weights.
         ranks: the first and last rank fitted, counted from 1, both included.
@@ -128,18 +54,29 @@ class PowerLaw:
 
     alpha: float
     log_intercept: float
+    standard_error: float
     r_squared: float
     r_squared_unweighted: float
     ranks: tuple[int, int]
 
 
-def fit_power_law(values: Spectrum, first: int, last: int) -> PowerLaw:
+def fit_power_law(
+    values: Spectrum, first: int, last: int, *, weights: Weights = "inverse_rank"
+) -> PowerLaw:
     """Return the least-squares fit of log value_k on log k, weighted by 1 / k.
+
+    With weights w_k that sum to 1, x_k = log k, weighted means x_0 and y_0,
+
+        alpha = -sum w_k (x_k - x_0)(y_k - y_0) / sum w_k (x_k - x_0)^2
+        standard error^2 = sum w_k r_k^2 / ((m - 2) sum w_k (x_k - x_0)^2)
+
+    for m ranks with residuals r_k; 0 for m = 2.
 
     Args:
         values: positive values in descending order; rank 1 is values[0].
         first: first rank fitted, from 1.
         last: last rank fitted, included.
+        weights: of a rank, 1 / k or 1.
 
     Raises:
         Undecidable: with fewer than two ranks, or where a fitted value is not positive.
@@ -158,18 +95,21 @@ def fit_power_law(values: Spectrum, first: int, last: int) -> PowerLaw:
     fitted = np.asarray(values, dtype=np.float64)[first - 1 : last]
     if fitted.min() <= 0:
         raise Undecidable(f"an eigenvalue within ranks {first} to {last} is zero")
-    x, y, weight = np.log(ranks), np.log(fitted), 1.0 / ranks
+    x, y = np.log(ranks), np.log(fitted)
+    weight = 1.0 / ranks if weights == "inverse_rank" else np.ones(len(ranks))
     weight /= weight.sum()
     x_mean, y_mean = weight @ x, weight @ y
     # Solved in centred log k, which is well conditioned.
-    slope = weight @ ((x - x_mean) * (y - y_mean)) / (weight @ (x - x_mean) ** 2)
-    intercept = y_mean - slope * x_mean
-    residual = y - intercept - slope * x
+    spread = weight @ (x - x_mean) ** 2
+    slope = weight @ ((x - x_mean) * (y - y_mean)) / spread
+    residual = (y - y_mean) - slope * (x - x_mean)
     total, total_equal = weight @ (y - y_mean) ** 2, ((y - y.mean()) ** 2).sum()
+    unexplained = weight @ residual**2
     return PowerLaw(
         alpha=float(-slope),
-        log_intercept=float(intercept),
-        r_squared=float(1 - weight @ residual**2 / total) if total > 0 else 0.0,
+        log_intercept=float(y_mean - slope * x_mean),
+        standard_error=float(np.sqrt(unexplained / max(len(x) - 2, 1) / spread)),
+        r_squared=float(1 - unexplained / total) if total > 0 else 0.0,
         r_squared_unweighted=(
             float(1 - (residual**2).sum() / total_equal) if total_equal > 0 else 0.0
         ),

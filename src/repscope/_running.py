@@ -196,8 +196,8 @@ def embedded(
     quiet: bool,
 ) -> Embedding:
     """Return the embedding of images, written to a folder or found there."""
-    layers = None
-    if how.layers is not None:
+    layers: str | list[str] | None = how.layers
+    if how.layers is not None and how.layers != "all":
         layers = [name.strip() for name in how.layers.split(",")]
     if how.pool is not None:
         check_choice("pool", how.pool, get_args(Pool))

@@ -171,7 +171,10 @@ class Thumbnail:
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """A glossary entry: how a number is computed and when it misleads."""
+    """A glossary entry: how a number is computed and when it misleads.
+
+    `family` is the heading under which a report lists it.
+    """
 
     id: str
     title: str
@@ -180,6 +183,7 @@ class Formula:
     direction: Direction
     source: str
     misleads: str
+    family: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 import pytest
+import scipy.spatial
 import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -12,8 +14,8 @@ from sklearn.neighbors import NearestCentroid
 
 from references import clusters
 from repscope._checking import Undecidable
-from repscope.metrics import clustering
-from repscope.representations.moments import ClassMoments
+from repscope.metrics import class_centres, clustering
+from repscope.representations.class_moments import ClassMoments
 from repscope.theory import planted
 
 METRICS = ("cdnv", "between_squared_distance", "variance_share")
@@ -58,6 +60,46 @@ def test_values_equal_the_naive_transcriptions(seed, n_classes, d):
         assert value == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@given(st.integers(0, 10**6))
+def test_each_pair_has_its_own_cdnv(seed):
+    rows, labels = blobs(30, 3, 4, seed=seed)
+    spread = np.array([0, 2, 3, 7])[labels]
+    found = clustering.cdnv_matrix(class_moments(rows, spread))
+    assert found.classes.tolist() == [0, 2, 3, 7]
+    for i in range(4):
+        assert found.values[i, i] == 0
+        for j in range(i):
+            pair = (labels == i) | (labels == j)
+            alone = clusters.cdnv(rows[pair].tolist(), labels[pair].tolist())
+            assert found.values[i, j] == pytest.approx(alone, rel=1e-9)
+            assert found.values[j, i] == found.values[i, j]
+
+
+def test_cdnv_equals_distances_of_scipy():
+    rows, labels = blobs(200, 7, 12)
+    moments = class_moments(rows, labels)
+    gaps = scipy.spatial.distance.pdist(moments.means, "sqeuclidean")
+    widths = [rows[labels == k].var(axis=0).sum() for k in range(12)]
+    i, j = np.triu_indices(12, 1)
+    ratios = (np.array(widths)[i] + np.array(widths)[j]) / (2 * gaps)
+    estimate = clustering.cdnv(moments)
+    assert estimate.value == pytest.approx(ratios.mean(), rel=1e-10)
+    assert estimate.details["median"] == pytest.approx(np.median(ratios), rel=1e-10)
+    assert estimate.details["n_pairs"] == 66
+    found = clustering.between_squared_distance(moments)
+    assert found == pytest.approx(gaps.mean(), rel=1e-12)
+
+
+def test_coinciding_centres_are_infinite_in_the_matrix():
+    moments = class_moments([[1.0], [3.0], [0.0], [4.0], [9.0]], [0, 0, 1, 1, 2])
+    found = clustering.cdnv_matrix(moments).values
+    assert found[0, 1] == found[1, 0] == np.inf
+    assert found[0, 2] == pytest.approx((1 + 0) / 2 / 49)
+    estimate = clustering.cdnv(moments)
+    assert estimate.value == pytest.approx((1 + 4) / 2 / 49 / 2)
+    assert (estimate.details["n_pairs"], estimate.details["n_infinite"]) == (3, 1)
+
+
 def test_share_of_variance_of_one_dimension_is_that_of_an_anova():
     rows, labels = blobs(60, 1, 3, distance=0.5)
     groups = [rows[labels == one, 0] for one in range(3)]
@@ -92,6 +134,65 @@ def test_class_collapse_index_by_hand():
     assert estimate.value == pytest.approx(2 / np.sqrt(100 - 2 / 3))
 
 
+def test_rows_per_subclass_are_told():
+    rows, fine = blobs(66, 3, 6)
+    parents = np.array([0, 0, 1, 1, 1, 2])
+    kept = (fine != 1) | (np.arange(66) < 20)  # subclass 1 has 4 rows
+    moments = class_moments(rows[kept], fine[kept])
+    details = clustering.class_collapse_index(moments, parents).details
+    assert (details["n_least"], details["n_median"]) == (4, 11)
+    assert details["few_rows"] == 1
+
+
+@pytest.mark.parametrize(("distance", "share"), [(0.0, 1.0), (1e3, 0.0)])
+def test_share_of_distance_that_is_noise(distance, share):
+    generator = np.random.default_rng(0)
+    fine = np.arange(4000) % 40
+    centres = distance * generator.standard_normal((40, 20))
+    moments = class_moments(centres[fine] + generator.standard_normal((4000, 20)), fine)
+    estimate = clustering.class_collapse_index(moments, np.arange(40) // 4)
+    # 60 pairs in 20 dimensions: about sqrt(2 / 600) = .06.
+    assert estimate.details["noise_share"] == pytest.approx(share, abs=0.12)
+
+
+def test_a_subclass_of_one_row_takes_the_width_of_the_others():
+    # Subclasses {0, 2} and {5}; the class beside them is {20, 22}, {27, 29}.
+    rows = [[0.0], [2.0], [5.0], [20.0], [22.0], [27.0], [29.0]]
+    moments = class_moments(rows, [0, 0, 1, 2, 2, 3, 3])
+    estimate = clustering.class_collapse_index(moments, np.array([0, 0, 1, 1]))
+    # Sums of squares 2, 0, 2, 2 over 3 degrees of freedom: the row's variance is 2.
+    within = [np.sqrt(4**2 - 1 - 2), np.sqrt(7**2 - 1 - 1)]
+    coarse = [np.array([0.0, 2, 5]), np.array([20.0, 22, 27, 29])]
+    noise = sum(one.var() / (len(one) - 1) for one in coarse)
+    between = np.sqrt((coarse[1].mean() - coarse[0].mean()) ** 2 - noise)
+    assert estimate.value == pytest.approx(np.mean(within) / between, rel=1e-12)
+    assert estimate.details["few_rows"] == 4
+
+
+def test_interval_of_the_collapse_index_leaves_classes_out():
+    rows, fine = blobs(240, 4, 8)
+    parents = np.arange(8) // 2
+    estimate = clustering.class_collapse_index(class_moments(rows, fine), parents)
+    values = []
+    for one in range(4):
+        kept = parents[fine] != one
+        moments = class_moments(rows[kept], fine[kept], 8)
+        values.append(clustering.class_collapse_index(moments, parents).value)
+    error = np.sqrt(3 / 4 * ((values - np.mean(values)) ** 2).sum())
+    half = scipy.stats.t.ppf(0.975, 3) * error
+    low, high = estimate.interval
+    assert high - estimate.value == pytest.approx(half, rel=1e-9)
+    assert low == pytest.approx(max(0, estimate.value - half), rel=1e-9)
+    assert estimate.details["interval"] == "jackknife over classes"
+
+
+def test_two_classes_give_no_interval():
+    rows, fine = blobs(40, 3, 4)
+    moments = class_moments(rows, fine)
+    estimate = clustering.class_collapse_index(moments, np.array([0, 0, 1, 1]))
+    assert estimate.interval is None
+
+
 def upsampled(images):
     """Double both sides: bilinear, half-pixel centres, clamped at the edge."""
 
@@ -115,7 +216,7 @@ def test_digits_have_their_published_nearest_centre_accuracy(digits):
     pixels, labels = digits
     train, test = slice(0, 1297), slice(1297, 1797)
     centres = class_moments(pixels[train], labels[train]).means
-    found = clustering.nearest_class_centre(pixels[test], centres, np.arange(10))
+    found = class_centres.nearest_class_centre(pixels[test], centres, np.arange(10))
     assert (found == labels[test]).mean() == pytest.approx(0.898, abs=5e-4)
     library = NearestCentroid().fit(pixels[train], labels[train]).predict(pixels[test])
     np.testing.assert_array_equal(found, library)
@@ -124,7 +225,7 @@ def test_digits_have_their_published_nearest_centre_accuracy(digits):
 def test_nearest_centre_equals_a_loop_and_keeps_class_codes():
     rows, labels = blobs(40, 3, 3)
     centres = {7 * k + 2: rows[labels == k].mean(axis=0).tolist() for k in range(3)}
-    found = clustering.nearest_class_centre(
+    found = class_centres.nearest_class_centre(
         rows, np.array(list(centres.values())), np.array(list(centres))
     )
     expected = [clusters.nearest_centre(row, centres) for row in rows.tolist()]
@@ -132,21 +233,49 @@ def test_nearest_centre_equals_a_loop_and_keeps_class_codes():
 
 
 def test_ties_go_to_the_first_class():
-    found = clustering.nearest_class_centre(
+    found = class_centres.nearest_class_centre(
         np.array([[0.0], [0.5], [1.0]]), np.array([[0.0], [1.0]]), np.array([3, 5])
     )
     assert found.tolist() == [3, 3, 5]
+
+
+def test_centres_that_nearly_coincide_beside_a_far_one_are_told_apart():
+    centres = np.array([[0.0], [1e-6], [1e6]])
+    rows = np.array([[0.0], [4e-7], [6e-7], [1e-6], [9e5]])
+    found = class_centres.nearest_class_centre(rows, centres, np.arange(3))
+    assert found.tolist() == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-20, 1.0, 1e20, 1e150])
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+def test_nearest_centres_of_any_scale_and_library(scale, library):
+    rows, labels = blobs(3000, 40, 9, distance=0.3)
+    centres = class_moments(rows, labels).means
+    expected = scipy.spatial.cKDTree(centres).query(rows)[1]
+    found = class_centres.nearest_class_centre(
+        library(rows * scale), centres * scale, np.arange(9)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_rows_are_classified_block_by_block(monkeypatch):
+    rows, labels = blobs(500, 6, 5)
+    centres = class_moments(rows, labels).means
+    whole = class_centres.nearest_class_centre(rows, centres, np.arange(5))
+    monkeypatch.setattr(class_centres, "NEAR_VALUES", 100)
+    parts = class_centres.nearest_class_centre(rows, centres, np.arange(5))
+    np.testing.assert_array_equal(parts, whole)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
 def test_rows_are_compared_in_float64(dtype):
     rows = np.array([[1000.0], [1001.0], [1002.0]]).astype(dtype)
     centres = np.array([[1000.4], [1001.6]])
-    found = clustering.nearest_class_centre(rows, centres, np.arange(2))
+    found = class_centres.nearest_class_centre(rows, centres, np.arange(2))
     assert found.tolist() == [0, 0, 1]
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("scale", [1e-145, 1e-20, 1.0, 1e20, 1e145])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize(
     "name", ["cdnv", "variance_share", "class_collapse_index", "ncc"]
@@ -160,7 +289,7 @@ def test_rotation_shift_and_scale_change_nothing(name, scale, offset):
     def measured(features):
         moments = class_moments(features, labels)
         if name == "ncc":
-            found = clustering.nearest_class_centre(
+            found = class_centres.nearest_class_centre(
                 features, moments.means, np.arange(4)
             )
             return (found == labels).mean()
@@ -178,7 +307,9 @@ def test_random_labels_are_guessed_by_chance(n_classes):
     generator = np.random.default_rng(0)
     rows, labels = generator.standard_normal((4000, 8)), np.arange(4000) % n_classes
     centres = class_moments(rows[:2000], labels[:2000]).means
-    found = clustering.nearest_class_centre(rows[2000:], centres, np.arange(n_classes))
+    found = class_centres.nearest_class_centre(
+        rows[2000:], centres, np.arange(n_classes)
+    )
     chance = 1 / n_classes
     deviation = np.sqrt(chance * (1 - chance) / 2000)
     assert abs((found == labels[2000:]).mean() - chance) < 4 * deviation
@@ -211,7 +342,7 @@ def test_collapsed_classes_have_cdnv_zero_and_are_all_told_apart():
     rows = centres[labels]
     moments = class_moments(rows, labels)
     assert clustering.cdnv(moments).value < 1e-25
-    found = clustering.nearest_class_centre(rows, moments.means, np.arange(5))
+    found = class_centres.nearest_class_centre(rows, moments.means, np.arange(5))
     np.testing.assert_array_equal(found, labels)
 
 
@@ -315,11 +446,27 @@ def constant(n=1000):
             class_moments(*blobs(30, 2, 3)),
             "fewer than two classes have samples",
         ),
+        (
+            lambda m: clustering.class_collapse_index(m, np.array([0, 0, 1, 1])),
+            class_moments(np.eye(4), [0, 1, 2, 3]),
+            "no subclass has two rows: the noise of centres is open",
+        ),
     ],
 )
 def test_what_cannot_be_decided_says_why(compute, moments, reason):
     with pytest.raises(Undecidable, match=f"^{re.escape(reason)}$"):
         compute(moments)
+
+
+@pytest.mark.parametrize("name", ["within_variance", "between_squared_distance"])
+def test_squares_beyond_float64_are_undecidable(name):
+    rows, labels = blobs(20, 3, 2)
+    moments = class_moments(rows, labels)
+    moments.means *= 1e200
+    moments.scatters[:] = np.inf
+    reason = "^squares of the features exceed the range of float64$"
+    with pytest.raises(Undecidable, match=reason):
+        getattr(clustering, name)(moments)
 
 
 def test_constant_features_have_no_width():
@@ -341,4 +488,4 @@ def test_empty_classes_play_no_part():
 def test_singleton_classes_have_no_width_and_a_distance():
     estimate = clustering.cdnv(class_moments([[0.0], [3.0]], [0, 1]))
     assert estimate.value == 0
-    assert estimate.details == {"median": 0.0, "n_infinite": 0}
+    assert estimate.details == {"median": 0.0, "n_pairs": 1, "n_infinite": 0}

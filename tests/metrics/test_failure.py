@@ -1,18 +1,22 @@
 """Does a score predict errors: references, ties, base rates, intervals, limits."""
 
+import inspect
 import time
 
 import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestCentroid
 
 from references import rankings
-from repscope._checking import Undecidable
+from repscope._checking import InputError, Undecidable
 from repscope.metrics import failure
-from repscope.metrics.samples import SCORES
+from repscope.metrics.samples import SCORES, feature_mean, l1_norm
 
 PREDICTIONS = (
     failure.auroc,
@@ -309,3 +313,58 @@ def test_thinned_points_keep_the_last_threshold():
     assert len(recall) <= failure.CURVE_POINTS
     assert recall[-1] == 1
     assert precision[-1] == pytest.approx(right.mean())
+
+
+def rectified_digits():
+    """Digits through a random rectified projection, and what a few-label probe says."""
+    data = load_digits()
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(data.target))
+    rows, labels = data.data[order] / 16, data.target[order]
+    features = np.maximum(rows @ generator.standard_normal((64, 96)), 0)
+    train = np.concatenate([np.flatnonzero(labels == k)[:5] for k in range(10)])
+    test = np.setdiff1d(np.arange(len(labels)), train)
+    probe = NearestCentroid().fit(features[train], labels[train])
+    return features[test], probe.predict(features[test]) == labels[test]
+
+
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")
+def test_mean_and_l1_norm_predict_alike_where_features_are_not_negative():
+    # Their ratio is d, and both are declared low for right answers.
+    features, right = rectified_digits()
+    assert features.min() == 0
+    assert 0.6 < right.mean() < 0.95
+    found = {
+        name: failure.predict_failure(name, score(features), right)
+        for name, score in (("feature_mean", feature_mean), ("l1_norm", l1_norm))
+    }
+    mean, norm = found["feature_mean"], found["l1_norm"]
+    # Sums in another order may break ties of equal rows: far below one pair in 10^5.
+    assert mean.area.value == pytest.approx(norm.area.value, abs=1e-12)
+    assert mean.correct.value == pytest.approx(norm.correct.value, abs=1e-12)
+    assert mean.error.value == pytest.approx(norm.error.value, abs=1e-12)
+    # Without the declared sign the area of one is one minus that of the other.
+    undeclared = failure.auroc(l1_norm(features), right).value
+    assert undeclared == pytest.approx(1 - mean.area.value, abs=1e-12)
+    signed = features - features.mean()
+    other = failure.predict_failure("feature_mean", feature_mean(signed), right)
+    turned = failure.predict_failure("l1_norm", l1_norm(signed), right)
+    assert abs(other.area.value - turned.area.value) > 0.01
+
+
+@pytest.mark.parametrize("function", PREDICTIONS)
+def test_scores_of_a_tensor_are_ranked_alike(function):
+    scores, right = scored()
+    assert function(torch.tensor(scores), right) == function(scores, right)
+
+
+@pytest.mark.parametrize("function", PREDICTIONS)
+def test_bad_scores_are_named(function):
+    scores, right = scored(40)
+    with pytest.raises(InputError, match="^right: one entry per row of scores"):
+        inspect.unwrap(function)(scores, right[:39])
+    scores[3] = np.nan
+    with pytest.raises(InputError, match="^scores: some are NaN or infinite$"):
+        function(scores, right)
+    with pytest.raises(Undecidable, match="^no rows$"):
+        function(scores[:0], right[:0])

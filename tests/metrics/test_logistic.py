@@ -6,14 +6,17 @@ import warnings
 import numpy as np
 import pytest
 import scipy.optimize
+import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from references import classifiers
-from repscope._checking import UsageError
-from repscope.metrics import logistic
+from repscope._arrays import host
+from repscope._checking import InputError, UsageError
+from repscope.metrics import logistic, quasi_newton
 from repscope.metrics.gram import GramBasis
-from repscope.metrics.logistic import multinomial_logistic
+from repscope.metrics.logistic import logistic_many, multinomial_logistic
+from repscope.metrics.probing import LabelSet
 
 
 def blobs(n=90, d=4, n_classes=3, *, distance=1.0, seed=0):
@@ -101,6 +104,20 @@ def test_the_objective_is_that_of_the_naive_transcription():
     assert fit.objective == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("C", [0.1, 10.0])
+def test_a_general_minimiser_finds_no_less_of_the_naive_objective(C):
+    features, labels = blobs(25, 2)
+
+    def naive(flat):
+        weights, bias = flat[:6].reshape(2, 3), flat[6:]
+        given = (features.tolist(), labels.tolist(), weights.tolist(), bias.tolist())
+        return classifiers.logistic_objective(*given, 1 / C)
+
+    found = scipy.optimize.minimize(naive, np.zeros(9), tol=1e-12).fun
+    fit = multinomial_logistic(features, labels, 3, C=C, tolerance=1e-9)
+    assert fit.objective == pytest.approx(found, rel=1e-8)
+
+
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-6])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_the_gap_bounds_the_distance_from_the_optimum(problem, tolerance):
@@ -131,7 +148,7 @@ def test_correlated_features_need_few_iterations():
 def test_single_precision_products_reach_the_same_optimum(monkeypatch, seed):
     features, labels = correlated(seed=seed)
     double = multinomial_logistic(features, labels, 7, tolerance=1e-9)
-    monkeypatch.setattr(logistic, "SINGLE_PRECISION_VALUES", 1)
+    monkeypatch.setattr(quasi_newton, "SINGLE_PRECISION_VALUES", 1)
     single = multinomial_logistic(features, labels, 7, tolerance=1e-9)
     assert single.converged
     assert single.objective == pytest.approx(double.objective, rel=1e-8)
@@ -208,8 +225,128 @@ def test_the_pixels_of_digits_need_no_standardising(digits):
     assert fit.objective == pytest.approx(expected, rel=1e-7)
 
 
-@pytest.mark.parametrize("C", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("C", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_penalty_without_a_strength_is_refused(C):
-    message = f"C: a penalty\n  found: {C}; expected: above 0"
+    message = f"C: a penalty\n  found: {C}; expected: above 0 and finite"
     with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
         multinomial_logistic(*blobs(), 3, C=C)
+
+
+def label_sets(n, *, seed=0):
+    generator = np.random.default_rng(seed)
+    sizes = (7, 3, 2, 5, 2)
+    return [LabelSet(generator.integers(0, c, n), c) for c in sizes]
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("shape", [(300, 20), (40, 90)])
+def test_many_label_sets_are_solved_as_one_by_one(monkeypatch, single, shape):
+    if single:
+        monkeypatch.setattr(quasi_newton, "SINGLE_PRECISION_VALUES", 1)
+    features = correlated(*shape)[0]
+    sets, Cs = [*label_sets(shape[0]), LabelSet(np.arange(shape[0]) % 3, 6)], (0.1, 3.0)
+    found = logistic_many(features, sets, Cs=Cs, tolerance=1e-8)
+    assert [len(fits) for fits in found] == [2] * 6
+    for labels, fits in zip(sets, found, strict=True):
+        for C, many in zip(Cs, fits, strict=True):
+            one = multinomial_logistic(
+                features, labels.codes, labels.n_classes, C=C, tolerance=1e-8
+            )
+            assert many.converged
+            assert many.objective == pytest.approx(one.objective, rel=1e-8)
+            assert many.weights == pytest.approx(one.weights, rel=1e-2, abs=2e-3)
+            assert many.scores(features).shape == (shape[0], labels.n_classes)
+
+
+def test_the_answers_of_many_do_not_depend_on_how_many_are_stacked(monkeypatch):
+    features = blobs(200, 9)[0]
+    sets = label_sets(200)
+    together = logistic_many(features, sets, tolerance=1e-9)
+    monkeypatch.setattr(logistic, "STACKED_LOGITS", 9 * 200)
+    apart = logistic_many(features, sets, tolerance=1e-9)
+    for (one,), (other,) in zip(together, apart, strict=True):
+        assert one.objective == pytest.approx(other.objective, rel=1e-9)
+        assert one.weights == pytest.approx(other.weights, abs=1e-4)
+
+
+def test_one_problem_that_stops_early_does_not_stop_the_others():
+    features, labels = blobs(200, 9)
+    codes = np.random.default_rng(0).integers(0, 5, 200)
+    (easy,), (hard,) = logistic_many(
+        features, [LabelSet(np.zeros(200, dtype=int), 1), LabelSet(codes, 5)]
+    )
+    assert (easy.iterations, easy.objective, easy.converged) == (0, 0.0, True)
+    assert hard.converged
+    assert hard.iterations > 0
+
+
+def test_no_label_sets_need_no_answer():
+    assert logistic_many(blobs()[0], []) == []
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("shape", [(300, 20), (40, 90)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_a_tensor_gives_the_same_in_tensors(monkeypatch, single, shape, dtype):
+    if single:
+        monkeypatch.setattr(quasi_newton, "SINGLE_PRECISION_VALUES", 1)
+    features, labels = blobs(*shape, 4)
+    tensor = torch.from_numpy(features).to(dtype)
+    found = multinomial_logistic(tensor, labels, 6, tolerance=1e-8)
+    doubled = tensor.double().numpy()
+    expected = multinomial_logistic(doubled, labels, 6, tolerance=1e-8)
+    assert found.converged
+    assert isinstance(found.weights, torch.Tensor)
+    assert found.objective == pytest.approx(expected.objective, rel=1e-8)
+    assert host(found.weights) == pytest.approx(expected.weights, abs=2e-3)
+    scores = found.scores(tensor)
+    assert isinstance(scores, torch.Tensor)
+    assert (host(scores)[:, 4:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-8, 1e8, 1e20])
+@pytest.mark.parametrize("C", [1e-3, 1.0])
+def test_the_scale_of_features_trades_with_the_penalty(scale, C):
+    features, labels = blobs()
+    expected = multinomial_logistic(features, labels, 3, C=C, tolerance=1e-9)
+    found = multinomial_logistic(
+        scale * features, labels, 3, C=C / scale**2, tolerance=1e-9
+    )
+    assert found.converged
+    assert found.objective == pytest.approx(expected.objective, rel=1e-7)
+    assert found.weights * scale == pytest.approx(expected.weights, abs=1e-4)
+
+
+def test_an_outlying_feature_or_row_keeps_the_optimum():
+    features, labels = blobs(distance=0.3)
+    features[:, 1] *= 1e4
+    features[7] *= 1e4
+    fit = multinomial_logistic(features, labels, 3)
+    assert fit.converged
+    best = scipy.optimize.minimize(
+        lambda flat: _objective_and_slope(flat, features, labels),
+        np.zeros(15),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15},
+    ).fun
+    assert fit.objective <= best * (1 + 1e-3)
+
+
+def _objective_and_slope(flat, features, labels):
+    weights, bias = flat[:12].reshape(4, 3), flat[12:]
+    logits = features @ weights + bias
+    logits -= logits.max(axis=1, keepdims=True)
+    shares = np.exp(logits)
+    totals = shares.sum(axis=1, keepdims=True)
+    own = logits[np.arange(len(labels)), labels]
+    value = (np.log(totals[:, 0]) - own).sum() + (weights**2).sum() / 2
+    residual = shares / totals - np.eye(3)[labels]
+    slope = features.T @ residual + weights
+    return value, np.concatenate([slope.ravel(), residual.sum(axis=0)])
+
+
+def test_labels_of_other_rows_are_refused():
+    features, labels = blobs()
+    with pytest.raises(InputError, match=r"^labels: one entry per row of features"):
+        logistic_many(features, [LabelSet(labels[1:], 3)])

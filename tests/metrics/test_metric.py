@@ -4,23 +4,25 @@ import numpy as np
 import pytest
 
 from repscope._checking import Undecidable
-from repscope.metrics.metric import Estimate, Metric, metric, metric_of
+from repscope.metrics.metric import NOT_FINITE, Estimate, Metric, metric, metric_of
 from repscope.records import Formula
 
+DECLARED = {
+    "title": "one half",
+    "formula": "1/2",
+    "needs": "rows",
+    "range": "[0, 1]",
+    "bounds": (0.0, 1.0),
+    "direction": "target",
+    "target": 0.5,
+    "minimum_n": 2,
+    "cost": "O(1)",
+    "source": "a test",
+    "misleads": "never",
+}
 
-@metric(
-    title="one half",
-    formula="1/2",
-    needs="rows",
-    range="[0, 1]",
-    bounds=(0.0, 1.0),
-    direction="target",
-    target=0.5,
-    minimum_n=2,
-    cost="O(1)",
-    source="a test",
-    misleads="never",
-)
+
+@metric(**DECLARED)
 def one_half():
     return 0.5
 
@@ -66,6 +68,40 @@ def test_an_estimate_passes_on_interval_and_details():
     assert type(found.value) is float
     assert (found.value, found.interval) == (0.25, (0.1, 0.4))
     assert found.details == {"ranks": 3}
+
+
+@pytest.mark.parametrize(
+    ("interval", "cut"),
+    [((-0.5, 0.7), (0.0, 0.7)), ((0.2, 1.5), (0.2, 1.0)), ((0.2, 0.7), (0.2, 0.7))],
+)
+def test_an_interval_is_cut_to_the_possible_range(interval, cut):
+    assert ENTRY.measured(lambda: Estimate(0.5, interval), n=5).interval == cut
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        Estimate(float("nan")),
+        Estimate(float("inf")),
+        Estimate(0.5, (0.1, float("inf"))),
+        Estimate(0.5, (float("nan"), 0.9)),
+    ],
+)
+def test_what_is_not_finite_never_becomes_a_value(estimate):
+    found = ENTRY.measured(lambda: estimate, n=5)
+    assert found.value is None
+    assert found.interval is None
+    assert found.reason == NOT_FINITE == "the number is not finite"
+
+
+def test_laws_are_declared_beside_the_metric():
+    @metric(**DECLARED, degree=2, invariances=("shift",))
+    def squared():
+        return 0.25
+
+    declared = metric_of(squared)
+    assert (declared.degree, declared.invariances) == (2, ("shift",))
+    assert (ENTRY.degree, ENTRY.invariances) == (None, ())
 
 
 def test_the_upper_bound_may_depend_on_the_data():

@@ -1,104 +1,23 @@
-"""Nearest neighbours: exactness, ties, duplicates, collapsed and zero rows, limits."""
+"""Votes of the nearest rows: duplicates, collapsed and zero rows, several k, limits."""
 
 import re
-import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier
 
 from references import classifiers
-from repscope import _numerics
 from repscope._arrays import hash_rows
 from repscope._checking import Undecidable, UsageError
-from repscope.metrics.neighbours import knn_accuracy, knn_probe, nearest, vote
+from repscope.metrics import neighbours
+from repscope.metrics.neighbours import knn_accuracy, knn_probe, knn_probes, vote
 
 
 def rows(n, d, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d))
-
-
-def exact_order(bank, queries, k):
-    """The k rows of greatest cosine in extended precision."""
-    bank, queries = bank.astype(np.longdouble), queries.astype(np.longdouble)
-    bank = bank / np.sqrt((bank**2).sum(axis=1, keepdims=True))
-    queries = queries / np.sqrt((queries**2).sum(axis=1, keepdims=True))
-    return np.argsort(-(queries @ bank.T), axis=1, kind="stable")[:, :k]
-
-
-@pytest.mark.parametrize("n", [1, 5, 33, 3000])
-def test_neighbours_are_those_of_scikit_learn(n):
-    bank, queries = rows(n, 8), rows(50, 8, seed=1)
-    k = min(n, 10)
-    model = NearestNeighbors(metric="cosine", algorithm="brute").fit(bank)
-    distances, indices = model.kneighbors(queries, k)
-    found, cosines = nearest(bank, queries, k)
-    assert (found == indices).all()
-    assert cosines == pytest.approx(1 - distances, abs=1e-12)
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=40)
-def test_neighbours_equal_the_naive_transcription(seed):
-    # Few whole numbers: many ties, and zero rows.
-    generator = np.random.default_rng(seed)
-    bank = generator.integers(-1, 2, (15, 3)).astype(float)
-    queries = generator.integers(-1, 2, (6, 3)).astype(float)
-    found, _ = nearest(bank, queries, 4)
-    for query, indices in zip(queries.tolist(), found.tolist(), strict=True):
-        if any(query):
-            assert indices == classifiers.nearest(bank.tolist(), query, 4)
-
-
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
-def test_a_large_mean_hides_no_neighbour(mean):
-    # At a mean of 1e4 cosines differ by 1e-9, far below single precision.
-    bank, queries = rows(1500, 16) + mean, rows(40, 16, seed=1) + mean
-    found, _ = nearest(bank, queries, 20)
-    expected = exact_order(bank, queries, 20)
-    shared = [len(set(a) & set(b)) for a, b in zip(found, expected, strict=True)]
-    assert np.mean(shared) >= 19.95
-
-
-@pytest.mark.parametrize("scale", [1e-200, 1e-20, 1e20, 1e200])
-def test_scale_does_not_matter(scale):
-    bank, queries = rows(200, 6), rows(20, 6, seed=1)
-    expected, _ = nearest(bank, queries, 5)
-    found, cosines = nearest(scale * bank, queries / scale, 5)
-    assert (found == expected).all()
-    assert np.isfinite(cosines).all()
-
-
-def test_rows_of_the_bank_can_come_in_any_order():
-    bank, queries = rows(700, 5), rows(30, 5, seed=1)
-    order = np.random.default_rng(2).permutation(700)
-    found, _ = nearest(bank[order], queries, 7)
-    assert (order[found] == nearest(bank, queries, 7)[0]).all()
-
-
-def test_blocks_of_memory_do_not_change_neighbours(monkeypatch):
-    bank, queries = rows(300, 5), rows(90, 5, seed=1)
-    hashes = hash_rows(bank), hash_rows(queries)
-    expected = nearest(bank, queries, 7, hashes=hashes)
-    monkeypatch.setattr(_numerics, "BLOCK_BYTES", 2**15)
-    found = nearest(bank, queries, 7, hashes=hashes)
-    assert (found[0] == expected[0]).all()
-    assert (found[1] == expected[1]).all()
-
-
-@pytest.mark.parametrize(("n", "m", "d"), [(60, 20_000, 128), (2000, 2000, 2000)])
-def test_memory_stays_within_blocks(n, m, d):
-    bank, queries = rows(n, d).astype(np.float32), rows(m, d, 1).astype(np.float32)
-    tracemalloc.start()
-    nearest(bank, queries, 20)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # Rows of length one in both precisions, and what makes them, stay whole.
-    whole = 8 * 4 * (bank.size + queries.size)
-    assert peak < whole + 3 * _numerics.BLOCK_BYTES
 
 
 def test_votes_by_hand():
@@ -129,7 +48,9 @@ def test_predictions_are_those_of_scikit_learn():
     ).fit(train, labels[:1200])
     result = knn_probe(train, labels[:1200], test, labels[1200:], 10)
     assert (result.predictions == model.predict(test)).all()
-    assert knn_accuracy(result) == (result.predictions == labels[1200:]).mean() > 0.9
+    assert (
+        knn_accuracy(result).value == (result.predictions == labels[1200:]).mean() > 0.9
+    )
 
 
 def test_doubled_rows_do_not_answer_for_each_other():
@@ -156,15 +77,6 @@ def test_doubled_rows_do_not_answer_for_each_other():
     assert accuracy(None) > 0.7
     # Guessing, within three deviations of a share among 600.
     assert abs(accuracy((hashes[train], hashes[test])) - 0.1) < 3 * (0.09 / 600) ** 0.5
-
-
-def test_copies_are_replaced_by_the_next_neighbours():
-    bank = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
-    query = np.array([[1.0, 0.0]])
-    hashes = hash_rows(bank), hash_rows(query)
-    indices, cosines = nearest(bank, query, 3, hashes=hashes)
-    assert indices[0, :2].tolist() == [2, 3]
-    assert np.isneginf(cosines[0, 2])
 
 
 def test_classes_collapsed_to_points_are_told_apart():
@@ -200,14 +112,6 @@ def test_fewer_rows_than_neighbours_all_vote():
     assert (result.predictions == single.predictions).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_any_floating_type_gives_the_same_neighbours(dtype):
-    bank = np.random.default_rng(0).integers(-50, 50, (300, 6)).astype(dtype)
-    queries = np.random.default_rng(1).integers(-50, 50, (20, 6)).astype(dtype)
-    expected, _ = nearest(bank.astype(np.float64), queries.astype(np.float64), 9)
-    assert (nearest(bank, queries, 9)[0] == expected).all()
-
-
 @pytest.mark.parametrize(("k", "temperature"), [(0, 0.07), (20, 0.0), (5, -1.0)])
 def test_impossible_options_are_refused(k, temperature):
     message = (
@@ -223,3 +127,40 @@ def test_one_class_is_not_decided():
     features, labels = rows(9, 2), np.zeros(9, dtype=int)
     with pytest.raises(Undecidable, match="^one class only"):
         knn_probe(features, labels, features, labels, 1)
+
+
+@pytest.mark.parametrize("k", [7, 200])
+def test_more_neighbours_than_rows_are_refused(k):
+    features, labels = rows(6, 2), np.arange(6) % 2
+    message = f"knn: more neighbours than training rows\n  found: k = {k}, n = 6"
+    with pytest.raises(UsageError, match="^" + re.escape(message)):
+        knn_probe(features, labels, features, labels, 2, k=k)
+
+
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_no_rows_are_not_decided(empty):
+    features, labels = rows(9, 2), np.arange(9) % 3
+    train, test = (slice(0, 0 if name == empty else 9) for name in ("train", "test"))
+    with pytest.raises(Undecidable, match="^no (training|test) rows"):
+        knn_probe(features[train], labels[train], features[test], labels[test], 3)
+
+
+def test_several_numbers_of_neighbours_share_one_search(monkeypatch):
+    train, test = rows(300, 4), rows(50, 4, 1)
+    labels = np.arange(300) % 3
+    alone = [knn_probe(train, labels, test, labels[:50], 3, k=k) for k in (5, 20, 200)]
+    searches = []
+
+    def counted(*arguments, **options):
+        searches.append(arguments[2])
+        return nearest(*arguments, **options)
+
+    nearest = neighbours.nearest
+    monkeypatch.setattr(neighbours, "nearest", counted)
+    together = knn_probes(train, labels, test, labels[:50], 3)
+    assert searches == [200]
+    for one, other, k in zip(together, alone, (5, 20, 200), strict=True):
+        assert (one.predictions == other.predictions).all()
+        assert one.margins == pytest.approx(other.margins)
+        assert one.details["k"] == k
+        assert knn_accuracy(one).value == other.test_accuracy

@@ -1,14 +1,28 @@
 """The exponent of a spectrum: exact where there is one, silent otherwise."""
 
+import inspect
 import math
 import re
 
 import numpy as np
 import pytest
 
-from references.spectra import weighted_power_law
-from repscope._checking import Undecidable
-from repscope.metrics.power_law import alpha, alpha_ranks
+from references.spectra import (
+    equal_power_law,
+    hill,
+    median_of_octaves,
+    weighted_power_law,
+    weighted_slope_error,
+)
+from repscope._checking import Undecidable, UsageError
+from repscope.metrics.power_law import (
+    PRESETS,
+    alpha,
+    alpha_hill,
+    alpha_median_window,
+    alpha_ranks,
+)
+from repscope.metrics.ridge import ridge_probe
 from repscope.representations.moments import Moments
 from repscope.theory.planted import power_law, with_exact_spectrum
 
@@ -166,3 +180,195 @@ def test_eigenvalues_are_left_as_they_were():
     before = values.copy()
     alpha(values, 10_000)
     np.testing.assert_array_equal(values, before)
+
+
+# S4-E1: an exact power law is one over the ranks of every protocol.
+@pytest.mark.parametrize("exponent", [0.3, 0.8, 1.0, 1.2, 2.5])
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_exact_spectra_follow_a_law_in_every_protocol(preset, exponent):
+    estimate = alpha(ranked(exponent, 600), 10_000, preset=preset)
+    assert estimate.value == pytest.approx(exponent, abs=1e-10)
+    assert estimate.details["r_squared"] >= 0.95
+    assert estimate.details["r_squared_unweighted"] == pytest.approx(1, abs=1e-12)
+    assert estimate.details["standard_error_lower_bound"] < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("preset", "d", "ranks"),
+    [
+        ("stringer", 500, (11, 500)),
+        ("reptrix", 100, (11, 100)),
+        ("alpha-req", 100, (4, 100)),
+        ("alpha-req", 99, (6, 50)),
+        ("alpha-req", 49, (6, 20)),
+    ],
+)
+def test_presets_fit_the_ranks_of_their_authors(preset, d, ranks):
+    details = alpha(ranked(1.0, d), 10_000, preset=preset).details
+    assert (details["first_rank"], details["last_rank"]) == ranks
+    assert details["preset"] == preset
+
+
+@pytest.mark.parametrize(
+    ("preset", "d", "ranks"),
+    [
+        ("stringer", 499, "11-500"),
+        ("reptrix", 99, "11-100"),
+        ("alpha-req", 19, "6-20"),
+    ],
+)
+def test_a_spectrum_shorter_than_a_preset_is_undecidable(preset, d, ranks):
+    reason = (
+        f"the preset '{preset}' fits ranks {ranks}; only {d} eigenvalues lie above "
+        "1e-10 of the first"
+    )
+    with pytest.raises(Undecidable, match=f"^{re.escape(reason)}$"):
+        alpha(ranked(1.0, d), 10_000, preset=preset)
+
+
+@pytest.mark.parametrize(("rank", "last"), [(100, 100), (50, 50), (49, 20), (20, 20)])
+def test_alpha_req_tries_shorter_ranges_until_one_fits(rank, last):
+    details = alpha(cliff(rank), 10_000, preset="alpha-req").details
+    assert details["last_rank"] == last
+    assert details["r_squared"] >= 0.95
+
+
+def test_alpha_req_finds_no_law_where_its_ranges_do_not_fit():
+    reason = r"^no power law: the best fit has R² 0\.\d\d on ranks \d+-\d+, below 0.95$"
+    with pytest.raises(Undecidable, match=reason):
+        alpha(step(), 10_000, preset="alpha-req")
+    # Stringer et al. and reptrix fit whatever there is.
+    assert alpha(step(), 10_000, preset="reptrix").details["r_squared"] < 0.95
+
+
+def test_presets_exclude_ranks_and_are_spelled_out():
+    with pytest.raises(UsageError, match="^alpha: a preset has ranks of its own"):
+        alpha(ranked(1.0), 10_000, preset="reptrix", ranks=(3, 20))
+    with pytest.raises(UsageError, match="fix: did you mean stringer"):
+        inspect.unwrap(alpha)(ranked(1.0), 10_000, preset="stinger")
+    with pytest.raises(UsageError, match="did you mean equal"):
+        inspect.unwrap(alpha)(ranked(1.0), 10_000, weights="equals")
+
+
+def test_equal_weights_are_ordinary_least_squares():
+    values = spectrum_of(power_law(600, 150, 1.2))
+    estimate = alpha(values, 600, weights="equal")
+    expected = equal_power_law(values.tolist(), 11, 50)
+    assert estimate.value == pytest.approx(expected, rel=1e-9)
+    slope = np.polyfit(np.log(np.arange(11, 51)), np.log(values[10:50]), 1)[0]
+    assert estimate.value == pytest.approx(-slope, rel=1e-9)
+    assert estimate.details["weights"] == "equal"
+    assert estimate.value != alpha(values, 600).value
+
+
+def test_the_standard_error_is_that_of_independent_residuals():
+    values = spectrum_of(power_law(600, 150, 1.2))
+    found = alpha(values, 600).details["standard_error_lower_bound"]
+    expected = weighted_slope_error(values.tolist(), 11, 50)
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "n", "warns"),
+    [(0.5, 1599, True), (0.5, 1600, False), (1.0, 100, False), (0.99, 100, True)],
+)
+@pytest.mark.parametrize("function", [alpha, alpha_median_window])
+def test_slow_decay_of_few_rows_is_warned_of(function, exponent, n, warns):
+    details = function(ranked(exponent + 1e-9), n).details
+    assert ("bias_warning" in details) == warns
+    if warns:
+        assert f"{n / 200:.1f} rows per dimension" in details["bias_warning"]
+
+
+@pytest.mark.parametrize("count", [1, 5, 49])
+def test_hill_equals_its_formula(count):
+    values = spectrum_of(power_law(600, 150, 1.2))
+    estimate = alpha_hill(values, 600, count=count)
+    assert estimate.value == pytest.approx(hill(values.tolist(), count), rel=1e-12)
+    assert estimate.details["count"] == count
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_hill_of_an_exact_law_is_low_by_stirling(exponent):
+    count = 49
+    closed = exponent * (math.log(count + 1) - math.lgamma(count + 1) / count)
+    found = alpha_hill(ranked(exponent), 10_000)
+    assert found.value == pytest.approx(closed, rel=1e-12)
+    low = math.log(2 * math.pi * count) / (2 * count)
+    assert found.value == pytest.approx(exponent * (1 - low), rel=0.025)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.5])
+def test_hill_finds_the_tail_of_pareto_draws(exponent):
+    generator = np.random.default_rng(0)
+    draws = np.sort(generator.pareto(1 / exponent, 100_000) + 1)[::-1]
+    estimate = alpha_hill(draws, 200_000, count=2000)
+    error = estimate.details["standard_error_of_draws"]
+    assert error == pytest.approx(exponent / 2000**0.5, rel=0.1)
+    assert abs(estimate.value - exponent) < 3 * error
+
+
+def test_hill_needs_an_eigenvalue_beyond_its_count():
+    with pytest.raises(Undecidable, match="^21 eigenvalues are needed; 20 are usable$"):
+        alpha_hill(ranked(1.0, 20), 10_000, count=20)
+    with pytest.raises(Undecidable, match="^1 eigenvalues are needed"):
+        alpha_hill(ranked(1.0, 20), 10_000, count=0)
+
+
+@pytest.mark.parametrize("exponent", [0.2, 1.0, 3.0])
+def test_local_slopes_of_an_exact_law_are_its_exponent(exponent):
+    estimate = alpha_median_window(2.5 * ranked(exponent), 10_000)
+    assert estimate.value == pytest.approx(exponent, abs=1e-10)
+    assert estimate.details["windows"] == 15
+    for quartile in ("lower_quartile", "upper_quartile"):
+        assert estimate.details[quartile] == pytest.approx(exponent, abs=1e-10)
+
+
+@pytest.mark.parametrize("ranks", [(11, 50), (3, 19), (4, 9)])
+def test_the_median_of_local_slopes_equals_plain_loops(ranks):
+    values = spectrum_of(power_law(600, 150, 1.2))
+    found = alpha_median_window(values, 600, ranks=ranks).value
+    assert found == pytest.approx(median_of_octaves(values.tolist(), *ranks), rel=1e-9)
+
+
+def test_one_outlier_moves_the_median_less_than_the_line():
+    values = ranked(1.0)
+    values[48] *= 30
+    values = np.sort(values)[::-1]
+    line = alpha(values, 10_000, auto_range=False).value
+    assert abs(alpha_median_window(values, 10_000).value - 1) < abs(line - 1)
+
+
+def test_ranks_without_an_octave_are_undecidable():
+    with pytest.raises(Undecidable, match="^ranks 6 to 11 hold no octave$"):
+        alpha_median_window(ranked(1.0), 10_000, ranks=(6, 11))
+
+
+def test_no_estimator_touches_its_input():
+    values = spectrum_of(power_law(600, 150, 1.2))
+    before = values.copy()
+    ranks = (11, 50)
+    for _ in range(5):
+        alpha(values, 600, ranks=ranks)
+        alpha(values, 600, preset="alpha-req")
+        alpha_hill(values, 600)
+        alpha_median_window(values, 600, ranks=ranks)
+    np.testing.assert_array_equal(values, before)
+    assert ranks == (11, 50)
+
+
+# S4-E6: the exponent is necessary, not sufficient.
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_can_have_the_ideal_exponent_and_no_information(seed):
+    generator = np.random.default_rng(seed)
+    features = power_law(4000, 64, 1.0, seed=seed)
+    labels = generator.integers(0, 10, 4000)
+    estimate = alpha(spectrum_of(features), 4000)
+    assert 0.8 <= estimate.value <= 1.2
+    assert estimate.details["r_squared"] >= 0.95
+    train, test = slice(3000), slice(3000, None)
+    probe = ridge_probe(
+        features[train], labels[train], features[test], labels[test], 10
+    )
+    # Chance is .1; three standard errors of 1,000 test rows are .028.
+    assert abs(probe.test_accuracy - 0.1) < 0.03

@@ -1,28 +1,22 @@
-"""Linear probes and nearest centres: references, digits, splits, missing classes."""
+"""What all probes share: standardising, digits, splits, missing classes."""
+
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, recall_score
 from sklearn.preprocessing import StandardScaler
 
-from references import clusters
-from repscope._checking import Undecidable
-from repscope.metrics import failure, probing
-from repscope.metrics.gram import GramBasis
-from repscope.metrics.probing import (
-    linear_accuracy,
-    logistic_probe,
-    ncc_accuracy,
-    nearest_centre_probe,
-    ridge,
-    ridge_accuracy,
-    ridge_classify,
-    ridge_probe,
-    standardise,
-)
+from repscope._arrays import host
+from repscope._checking import InputError, Undecidable, UsageError
+from repscope.metrics import failure
+from repscope.metrics.logistic import linear_accuracy, logistic_probe
+from repscope.metrics.nearest_centre import ncc_accuracy, nearest_centre_probe
+from repscope.metrics.probing import LabelSet, standardise
+from repscope.metrics.ridge import ridge_accuracy, ridge_probe
 
 PROBES = (logistic_probe, ridge_probe, nearest_centre_probe)
 
@@ -59,7 +53,9 @@ def digits():
 def test_pixels_of_digits_reach_the_published_accuracy(digits):
     train, train_labels, test, test_labels = digits
     result = logistic_probe(train, train_labels, test, test_labels, 10, C=0.1)
-    assert linear_accuracy(result) == pytest.approx(0.964, abs=0.0021)  # one image
+    assert linear_accuracy(result).value == pytest.approx(
+        0.964, abs=0.0021
+    )  # one image
     assert result.converged
 
 
@@ -67,14 +63,14 @@ def test_standardised_pixels_of_digits_reach_the_published_accuracy(digits):
     train, train_labels, test, test_labels = digits
     train, test = standardise(train, test)
     result = logistic_probe(train, train_labels, test, test_labels, 10)
-    assert linear_accuracy(result) == pytest.approx(0.978, abs=0.0021)
+    assert linear_accuracy(result).value == pytest.approx(0.978, abs=0.0021)
     assert result.train_accuracy > 0.999
 
 
 def test_nearest_centres_of_digits_reach_the_published_accuracy(digits):
     train, train_labels, test, test_labels = digits
     result = nearest_centre_probe(train, train_labels, test, test_labels, 10)
-    assert ncc_accuracy(result) == pytest.approx(0.898, abs=5e-4)
+    assert ncc_accuracy(result).value == pytest.approx(0.898, abs=5e-4)
 
 
 def test_logistic_predictions_are_those_of_scikit_learn(digits):
@@ -86,86 +82,59 @@ def test_logistic_predictions_are_those_of_scikit_learn(digits):
     assert (result.predictions != model.predict(test)).sum() <= 2
 
 
-def targets_of(labels, n_classes):
-    return np.where(labels[:, None] == np.arange(n_classes), 1.0, -1.0)
-
-
-@pytest.mark.parametrize(("n", "d"), [(120, 6), (30, 50)])
-def test_ridge_is_that_of_scikit_learn(n, d):
-    features, labels = blobs(n, d)
-    features = features + 10  # the intercept is not penalised
-    fit = ridge(features, labels, 4, grid=(0.03,))
-    model = Ridge(alpha=fit.penalty, tol=1e-12).fit(features, targets_of(labels, 4))
-    assert fit.weights == pytest.approx(model.coef_.T, rel=1e-8, abs=1e-10)
-    assert fit.bias == pytest.approx(model.intercept_, rel=1e-8)
-
-
-@pytest.mark.parametrize(("n", "d"), [(120, 6), (30, 50)])
-@pytest.mark.parametrize("distance", [0.1, 3.0])
-def test_ridge_chooses_the_penalty_of_scikit_learn(n, d, distance):
-    features, labels = blobs(n, d, distance=distance)
-    centred = features - features.mean(axis=0)
-    unit = float(GramBasis.of(centred).values.mean())
-    model = RidgeCV(alphas=[share * unit for share in probing.RIDGE_GRID])
-    # The library cannot leave one out with an intercept when n < d: centre for it.
-    model.fit(features, targets_of(labels, 4))
-    assert ridge(features, labels, 4).penalty == pytest.approx(model.alpha_)
-
-
-@given(st.integers(0, 10**6), st.sampled_from([(14, 3), (9, 20)]))
-@settings(max_examples=15)
-def test_leave_one_out_errors_equal_leaving_each_row_out(seed, shape):
-    n, d = shape
-    features, labels = blobs(n, d, 3, seed=seed)
-    fit = ridge(features, labels, 3)
-    targets = targets_of(labels, 3)
-    centred = features - features.mean(axis=0)
-    unit = float(GramBasis.of(centred).values.mean())
-    for share, error in zip(probing.RIDGE_GRID, fit.errors, strict=True):
-        if share < 1e-3:
-            continue  # nothing left of the residuals but rounding, where n < d
-        residuals = []
-        for row in range(n):
-            kept = np.arange(n) != row
-            model = Ridge(alpha=share * unit).fit(features[kept], targets[kept])
-            residuals.append(targets[row] - model.predict(features[row : row + 1])[0])
-        assert error == pytest.approx(np.mean(np.square(residuals)), rel=1e-6)
-
-
-def test_ridge_of_a_known_basis_is_the_same():
-    features, labels = blobs()
-    features = features - features.mean(axis=0)
-    alone = ridge(features, labels, 4)
-    shared = ridge(features, labels, 4, basis=GramBasis.of(features))
-    assert shared.weights == pytest.approx(alone.weights, rel=1e-10)
-    assert shared.penalty == pytest.approx(alone.penalty)
-
-
-def test_ridge_answers_like_its_scores():
-    features, labels = blobs(distance=4.0)
-    answers = ridge_classify(features, labels, features)
-    assert (answers == ridge(features, labels, 4).scores(features).argmax(axis=1)).all()
-    assert (answers == labels).mean() > 0.9
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=25)
-def test_nearest_centres_equal_the_naive_transcription(seed):
-    train, train_labels, test, test_labels = halves(*blobs(30, 3, 3, seed=seed))
-    result = nearest_centre_probe(train, train_labels, test, test_labels, 3)
-    groups = clusters.by_class(train.tolist(), train_labels.tolist())
-    centres = {label: clusters.centre(rows) for label, rows in groups.items()}
-    for row, answer in zip(test.tolist(), result.predictions.tolist(), strict=True):
-        assert answer == clusters.nearest_centre(row, centres)
-
-
-@pytest.mark.parametrize("scale", [1e-150, 1e-8, 1.0, 1e8, 1e150])
+@pytest.mark.parametrize("scale", [1e-290, 1e-150, 1e-8, 1.0, 1e8, 1e150, 1e290])
 def test_standardised_features_are_those_of_scikit_learn(scale):
     train, test = blobs(seed=1)[0] + 3, blobs(seed=2)[0] + 3
     model = StandardScaler().fit(train)
     found = standardise(scale * train, scale * test)
     assert found[0] == pytest.approx(model.transform(train), rel=1e-9, abs=1e-12)
     assert found[1] == pytest.approx(model.transform(test), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "uint8", "bool", ">f8"])
+def test_any_real_type_is_standardised_in_float64(kind):
+    train, test = [(3 + blobs(seed=seed)[0]).astype(kind) for seed in (1, 2)]
+    found, expected = (
+        standardise(train, test),
+        standardise(*map(np.float64, (train, test))),
+    )
+    assert found[0].dtype == found[1].dtype == np.float64
+    assert (found[0] == expected[0]).all()
+    assert (found[1] == expected[1]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_tensor_is_standardised_where_it_lives(dtype):
+    train, test = (torch.from_numpy(blobs(seed=seed)[0]).to(dtype) for seed in (1, 2))
+    found = standardise(train, test)
+    expected = standardise(train.double().numpy(), test.double().numpy())
+    assert isinstance(found[0], torch.Tensor)
+    for one, other in zip(found, expected, strict=True):
+        assert host(one) == pytest.approx(other, rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("offset", [1e2, 1e6])
+def test_a_shift_is_taken_off(offset):
+    train, test = blobs(seed=1)[0], blobs(seed=2)[0]
+    found = standardise(train + offset, test + offset)
+    for one, other in zip(found, standardise(train, test), strict=True):
+        assert one == pytest.approx(other, abs=1e-8)
+
+
+def test_features_of_each_scale_are_their_own():
+    train, test = blobs(seed=1)[0], blobs(seed=2)[0]
+    scales = np.array([1e-300, 1e-20, 1.0, 1e20, 1e150, 1e300])
+    found = standardise(train * scales, test * scales)
+    for one, other in zip(found, standardise(train, test), strict=True):
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-12)
+
+
+def test_arguments_are_not_changed():
+    train, test = blobs(seed=1)[0], blobs(seed=2)[0]
+    copies = train.copy(), test.copy()
+    standardise(train, test)
+    assert (train == copies[0]).all()
+    assert (test == copies[1]).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 + 0.1])
@@ -207,7 +176,7 @@ def test_a_result_says_what_its_predictions_say(probe):
     assert result.majority == (test_labels == 1).mean()
     assert ((result.margins > 0) == right).all()
     for name in (linear_accuracy, ridge_accuracy, ncc_accuracy):
-        assert name(result) == result.test_accuracy
+        assert name(result).value == result.test_accuracy
 
 
 @pytest.mark.parametrize("probe", PROBES)
@@ -221,6 +190,65 @@ def test_a_class_unseen_in_training_is_never_answered_but_counted(probe):
     assert result.test_accuracy > 0.9 * (1 - unseen.mean())
     assert np.isfinite(result.margins).all()
     assert (result.margins[unseen] < 0).all()
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_accuracies_of_classes_are_the_recalls_of_scikit_learn(probe):
+    train, train_labels, test, test_labels = halves(*blobs(200))
+    kept = test_labels != 1
+    result = probe(train, train_labels, test[kept], test_labels[kept], 5)
+    recalls = recall_score(
+        test_labels[kept], result.predictions, labels=[0, 2, 3], average=None
+    )
+    assert result.class_accuracies[1] is result.class_accuracies[4] is None
+    assert [result.class_accuracies[k] for k in (0, 2, 3)] == pytest.approx(recalls)
+    assert result.details["balanced_accuracy"] == pytest.approx(recalls.mean())
+    assert result.details["classes_without_training_rows"] == 1
+    everyone = probe(train, train_labels, test, test_labels, 4)
+    assert everyone.details["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(test_labels, everyone.predictions)
+    )
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_tensor_is_read_alike(probe, dtype):
+    features, labels = blobs(200)
+    tensor = torch.from_numpy(features).to(dtype)
+    found = probe(*halves(tensor, labels), 4)
+    expected = probe(*halves(tensor.double().numpy(), labels), 4)
+    assert isinstance(found.predictions, np.ndarray)
+    assert (found.predictions == expected.predictions).all()
+    assert found.margins == pytest.approx(expected.margins, rel=1e-6, abs=1e-9)
+    assert found.train_accuracy == expected.train_accuracy
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_tensor_with_a_class_unseen_in_training_is_read_alike(probe):
+    train, train_labels, test, test_labels = halves(*blobs(200))
+    seen = train_labels != 2
+    rows, labels = train[seen], train_labels[seen]
+    expected = probe(rows, labels, test, test_labels, 5)
+    found = probe(
+        torch.from_numpy(rows), labels, torch.from_numpy(test), test_labels, 5
+    )
+    assert (found.predictions == expected.predictions).all()
+    assert found.train_accuracy == expected.train_accuracy
+    assert found.details == pytest.approx(expected.details)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("scale", [1e-200, 1e-20, 1e20, 1e200])
+def test_standardised_features_are_read_at_any_scale(probe, scale):
+    train, train_labels, test, test_labels = halves(*blobs(200))
+    expected = probe(*_in_place(train, train_labels, test, test_labels), 4)
+    found = probe(*_in_place(scale * train, train_labels, scale * test, test_labels), 4)
+    assert (found.predictions == expected.predictions).all()
+
+
+def _in_place(train, train_labels, test, test_labels):
+    train, test = standardise(train, test)
+    return train, train_labels, test, test_labels
 
 
 @pytest.mark.parametrize("probe", PROBES)
@@ -272,3 +300,29 @@ def test_what_cannot_be_probed_is_undecided(probe, train, test, reason):
         probe(
             features[: len(train)], train_labels, features[: len(test)], test_labels, 2
         )
+
+
+@pytest.mark.parametrize(
+    ("codes", "found"), [([0, 2, 1], "0 to 2"), ([-1, 0, 1], "-1 to 1")]
+)
+def test_codes_outside_the_classes_are_refused(codes, found):
+    codes = np.array(codes)
+    message = (
+        "labels: class codes outside the number of classes\n"
+        f"  found: codes from {found}; expected: 0 to 1"
+    )
+    with pytest.raises(InputError, match="^" + re.escape(message) + "$"):
+        LabelSet(codes, 2)
+    rows = np.eye(3)
+    with pytest.raises(InputError, match="^" + re.escape(message) + "$"):
+        nearest_centre_probe(rows, codes, rows, np.array([0, 1, 0]), 2)
+
+
+def test_no_class_at_all_is_refused():
+    message = "n_classes: a number of classes\n  found: 0; expected: at least 1"
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        LabelSet(np.array([0]), 0)
+
+
+def test_a_label_set_counts_its_classes():
+    assert LabelSet(np.array([2, 0, 2]), 4).counts.tolist() == [1, 0, 2, 0]

@@ -250,6 +250,16 @@ def test_rescaled_features_have_a_mean_l1_norm_of_one():
         samples.rescale_mean_l1(np.zeros((2, 3)), 0.0)
 
 
+@pytest.mark.parametrize("power", [-900, -600, 600, 900])
+def test_mean_score_takes_scores_too_great_or_small_to_square(power):
+    scores = np.random.default_rng(0).exponential(2.0, 50)
+    plain = samples.mean_score(scores)
+    found = samples.mean_score(np.ldexp(scores, power))
+    # A power of two changes no digit.
+    assert found.value == np.ldexp(plain.value, power)
+    assert found.interval == tuple(np.ldexp(plain.interval, power))
+
+
 def test_mean_score_covers_the_true_mean_in_19_of_20_samples():
     generator = np.random.default_rng(0)
     covered = 0

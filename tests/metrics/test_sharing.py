@@ -11,6 +11,7 @@ from repscope.metrics.sharing import (
     argmax_concentration,
     low_score_share,
     shared_feature_index,
+    takes_both_signs,
 )
 
 SEEDS = [0, 1, 2]
@@ -67,6 +68,21 @@ def test_sums_of_nothing_are_undecidable():
         argmax_concentration(np.zeros(3))
     with pytest.raises(Undecidable, match="^all features are zero$"):
         shared_feature_index(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("features", "signed"),
+    [
+        ([[1.0, 2.0], [0.0, 3.0]], False),
+        ([[1.0, -2.0], [0.0, 3.0]], True),
+        ([[-1.0, -2.0], [-1.0, -3.0]], True),
+        ([[1000.0, -1e-4], [1000.0, 0.0]], False),  # rounding of an average
+        ([[0.0, 0.0], [0.0, 0.0]], False),
+    ],
+)
+def test_signs_are_judged_by_the_share_of_magnitude_below_zero(features, signed):
+    matrix = np.array(features)
+    assert takes_both_signs(np.abs(matrix).sum(), matrix.sum()) is signed
 
 
 def test_low_score_share_by_hand():

@@ -74,6 +74,60 @@ def weighted_power_law(values, first, last):
     return alpha, intercept, 1 - residual / spread
 
 
+def weighted_slope_error(values, first, last):
+    """Spec N.2: the root of s^2 (X^T W X)^-1, s^2 = sum w r^2 / (m - 2), w = 1/k."""
+    ranks = range(first, last + 1)
+    alpha, intercept, _ = weighted_power_law(values, first, last)
+    s0 = math.fsum(1.0 / k for k in ranks)
+    s1 = math.fsum(-math.log(k) / k for k in ranks)
+    s2 = math.fsum(math.log(k) ** 2 / k for k in ranks)
+    squares = math.fsum(
+        (math.log(values[k - 1]) - intercept + alpha * math.log(k)) ** 2 / k
+        for k in ranks
+    )
+    variance = squares / (len(ranks) - 2) * s0 / (s0 * s2 - s1**2)
+    return math.sqrt(variance)
+
+
+def equal_power_law(values, first, last):
+    """Ordinary least squares of log value on log rank, by sums of deviations."""
+    ranks = range(first, last + 1)
+    x = [math.log(k) for k in ranks]
+    y = [math.log(values[k - 1]) for k in ranks]
+    x_mean, y_mean = math.fsum(x) / len(x), math.fsum(y) / len(y)
+    above = math.fsum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
+    return -above / math.fsum((a - x_mean) ** 2 for a in x)
+
+
+def hill(values, count):
+    """Hill 1975: the mean log of the count largest over the next one."""
+    logs = [math.log(values[k] / values[count]) for k in range(count)]
+    return math.fsum(logs) / count
+
+
+def median_of_octaves(values, first, last):
+    """The median of the exponents over ranks k to 2 k within the given ranks."""
+    slopes = sorted(
+        equal_power_law(values, k, 2 * k)
+        for k in range(first, last + 1)
+        if 2 * k <= last
+    )
+    middle = len(slopes) // 2
+    if len(slopes) % 2:
+        return slopes[middle]
+    return (slopes[middle - 1] + slopes[middle]) / 2
+
+
+def bartlett_r(eigenvalues, k):
+    """Bartlett et al. 2020, Definition 3; eigenvalues[i] is their lambda_{i+1}."""
+    return math.fsum(eigenvalues[k:]) / eigenvalues[k]
+
+
+def bartlett_large_r(eigenvalues, k):
+    tail = eigenvalues[k:]
+    return math.fsum(tail) ** 2 / math.fsum(value**2 for value in tail)
+
+
 def delete_one_variance(replicates):
     """Tukey 1958: (n - 1)/n times the sum of squares about the mean replicate."""
     n = len(replicates)

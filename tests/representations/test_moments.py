@@ -2,6 +2,7 @@
 
 import io
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from references.spectra import column_means, scatter
+from repscope import _numerics as numerics
 from repscope._checking import InputError, Undecidable
 from repscope.metrics.spectral import effective_rank
-from repscope.representations.moments import ClassMoments, Moments
+from repscope.representations import moments as moments_module
+from repscope.representations import summed_state
+from repscope.representations.moments import Moments
 from repscope.theory.planted import with_exact_spectrum
 
 
@@ -301,7 +305,12 @@ def archive(**arrays):
     return buffer.getvalue()
 
 
-GOOD = {"n": np.array(2), "mean": np.zeros(3), "scatter": np.zeros((3, 3))}
+GOOD = {
+    "n": np.array(2),
+    "mean": np.zeros(3),
+    "scatter": np.zeros((3, 3)),
+    "vanished": np.array(False),
+}
 
 
 @pytest.mark.parametrize(
@@ -320,6 +329,7 @@ GOOD = {"n": np.array(2), "mean": np.zeros(3), "scatter": np.zeros((3, 3))}
         archive(**{**GOOD, "mean": np.array(["a", "b", "c"])}),
         archive(**{**GOOD, "mean": np.array([None] * 3)}),
         archive(**{**GOOD, "mean": np.array([0, np.nan, 0])}),
+        archive(**{**GOOD, "vanished": np.array(0)}),
     ],
 )
 def test_damaged_bytes_are_refused(data):
@@ -338,86 +348,199 @@ def test_bytes_with_one_byte_changed_are_refused_or_read(place):
     assert moments.scatter.shape == (moments.d, moments.d)
 
 
-def test_class_moments_equal_numpy_per_class():
-    rows = rows_of(200, 6, offset=1e4)
-    labels = np.random.default_rng(1).integers(0, 5, 200)
-    labels[labels == 3] = 4  # class 3 stays empty
-    moments = ClassMoments(6, 6)
-    for part in np.array_split(np.arange(200), 7):
-        moments.update(rows[part], labels[part])
-    for one in range(6):
-        own = rows[labels == one]
-        assert moments.counts[one] == len(own)
-        if not len(own):
-            assert not moments.means[one].any()
-            assert moments.variances[one] == moments.scatters[one] == 0
-            continue
-        np.testing.assert_allclose(moments.means[one], own.mean(axis=0), rtol=1e-14)
-        # An offset of 1e4 deviations costs four of sixteen digits.
-        expected = own.var(axis=0).sum()
-        assert moments.variances[one] == pytest.approx(expected, rel=1e-10)
+def stressed(kind, n, d, seed):
+    """Return rows that are hard to add up: offsets, outliers, constants, one line."""
+    generator = np.random.default_rng(seed)
+    rows = generator.standard_normal((n, d))
+    if kind == "offset":
+        rows += 1e6 * generator.standard_normal(d)
+    elif kind == "outlying row":
+        rows[generator.integers(n)] *= 1e4
+    elif kind == "outlying feature":
+        rows[:, generator.integers(d)] *= 1e4
+    elif kind == "drift":
+        rows += np.arange(n)[:, None]
+    elif kind == "constant feature":
+        rows[:, 0] = 1 / 3
+    elif kind == "one line":
+        rows = rows[:, :1] * generator.standard_normal(d) + 1
+    return rows
+
+
+KINDS = ["offset", "outlying row", "outlying feature", "drift"]
+KINDS += ["constant feature", "one line"]
 
 
 @given(
-    st.integers(0, 10**6),
-    st.integers(1, 50),
-    st.lists(st.integers(0, 50), max_size=5),
+    kind=st.sampled_from(KINDS),
+    n=st.integers(1, 300),
+    d=st.integers(1, 5),
+    cuts=st.lists(st.integers(0, 300), max_size=12),
+    seed=st.integers(0, 10**6),
 )
-def test_class_moments_agree_over_any_shards(seed, n, cuts):
-    generator = np.random.default_rng(seed)
-    rows, labels = generator.standard_normal((n, 3)) + 10, generator.integers(0, 4, n)
-    whole = ClassMoments(4, 3).update(rows, labels)
-    parts = [
-        p for p in np.split(np.arange(n), sorted(min(c, n) for c in cuts)) if len(p)
-    ]
-    merged = ClassMoments(4, 3)
-    for part in generator.permutation(len(parts)):
-        own = parts[part]
-        merged.merge(ClassMoments(4, 3).update(rows[own], labels[own]))
-    np.testing.assert_array_equal(merged.counts, whole.counts)
-    np.testing.assert_allclose(merged.means, whole.means, rtol=1e-12)
-    np.testing.assert_allclose(merged.scatters, whole.scatters, rtol=1e-10, atol=1e-12)
+def test_hard_rows_agree_however_they_arrive(kind, n, d, cuts, seed):
+    rows = stressed(kind, n, d, seed)
+    order = np.random.default_rng(seed)
+    whole = moments_of(rows)
+    stream, merged = Moments(d), Moments(d)
+    for piece in np.split(rows, sorted(min(c, n) for c in cuts)):
+        stream.update(piece)  # empty pieces are among them
+        merged.merge(Moments(d).update(piece))
+    shuffled = moments_of(rows[order.permutation(n)])
+    for other in (stream, merged, shuffled):
+        # Storing 1e6 deviations rounds the rows to 1e-10 of a deviation each.
+        assert_equal(other, whole)
+        np.testing.assert_array_equal(other.scatter, other.scatter.T)
+    centred = rows - rows.mean(axis=0)
+    truth = centred.T @ centred
+    np.testing.assert_allclose(
+        whole.scatter, truth, rtol=0, atol=1e-9 * np.trace(truth) + 1e-18
+    )
 
 
-def test_class_moments_without_a_part_equal_those_of_the_rest():
-    rows = rows_of(80, 4, offset=20.0)
-    labels = np.arange(80) % 5
-    labels[:3] = 5  # this class lies in the part alone
-    whole = ClassMoments(6, 4).update(rows, labels)
-    left = whole.without(ClassMoments(6, 4).update(rows[:20], labels[:20]))
-    rest = ClassMoments(6, 4).update(rows[20:], labels[20:])
-    np.testing.assert_array_equal(left.counts, rest.counts)
-    np.testing.assert_allclose(left.means, rest.means, rtol=1e-12)
-    np.testing.assert_allclose(left.scatters, rest.scatters, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize("rows_at_once", [1, 2, 7, 64])
+def test_blocks_within_a_batch_change_nothing(rows_at_once, monkeypatch):
+    rows = stressed("offset", 200, 4, 0)
+    whole = moments_of(rows)
+    monkeypatch.setattr(summed_state, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(summed_state, "BLOCK_MINIMUM_ROWS", rows_at_once)
+    for make in (np.asarray, torch.tensor, np.asfortranarray):
+        assert_equal(Moments(4).update(make(rows)), whole)
 
 
-def test_grouped_classes_equal_coarse_labels():
-    rows = rows_of(120, 4, offset=5.0)
-    fine = np.random.default_rng(2).integers(0, 6, 120)
-    parents = np.array([1, 0, 1, 2, 0, 2])
-    grouped = ClassMoments(7, 4).update(rows, fine).grouped(np.append(parents, 4))
-    coarse = ClassMoments(5, 4).update(rows, parents[fine])
-    np.testing.assert_array_equal(grouped.counts, coarse.counts)
-    np.testing.assert_allclose(grouped.means, coarse.means, rtol=1e-13)
-    np.testing.assert_allclose(grouped.scatters, coarse.scatters, rtol=1e-12)
+def test_no_rows_change_nothing():
+    moments = moments_of(rows_of(5, 3))
+    before = moments.to_bytes()
+    moments.update(np.zeros((0, 3))).update(torch.zeros((0, 3))).merge(Moments(3))
+    assert moments.to_bytes() == before
+    assert Moments(3).update(np.zeros((0, 3), np.float16)).n == 0
+    with pytest.raises(InputError, match="there is nothing to measure"):
+        moments.update(np.zeros((0, 2)))
 
 
-def test_a_thousand_classes_are_grouped_at_once():
-    fine = ClassMoments(5000, 16)
-    fine.counts[:] = 1
-    fine.means = rows_of(5000, 16)
-    grouped = fine.grouped(np.arange(5000) // 5)
-    expected = fine.means.reshape(1000, 5, 16)
-    np.testing.assert_allclose(grouped.means, expected.mean(axis=1), atol=1e-14)
-    spread = expected.var(axis=1).sum(axis=1) * 5
-    np.testing.assert_allclose(grouped.scatters, spread, rtol=1e-12)
+def test_a_long_batch_is_not_copied():
+    rows = np.broadcast_to(np.arange(64, dtype=np.float32), (2**19, 64))
+    tracemalloc.start()
+    moments = moments_of(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6  # of 268 MB in float64
+    assert moments.n == 2**19
+    assert not moments.scatter.any()
 
 
-@pytest.mark.parametrize("constant", [0.1, 1 / 3])
-def test_constant_features_have_no_variance_in_any_class(constant):
-    rows, labels = np.full((1000, 4), constant), np.arange(1000) % 3
-    moments = ClassMoments(3, 4)
-    for part in np.array_split(np.arange(1000), 3):
-        moments.update(rows[part], labels[part])
-    assert not moments.scatters.any()
-    np.testing.assert_array_equal(moments.means, rows[:3])
+@pytest.mark.parametrize("d", [1, 2, 255, 256, 257, 600])
+def test_the_scatter_is_whole_and_symmetric(d):
+    rows = rows_of(40, d)
+    moments = moments_of(rows[:25]).update(rows[25:])
+    expected = np.atleast_2d(np.cov(rows, rowvar=False, ddof=0)) * 40
+    np.testing.assert_allclose(moments.scatter, expected, atol=1e-12)
+    np.testing.assert_array_equal(moments.scatter, moments.scatter.T)
+
+
+def test_a_scatter_that_is_set_is_a_copy():
+    square = np.array([[2.0, 1.0], [1.0, 3.0]])
+    moments = Moments(2)
+    moments.n, moments.scatter = 2, square
+    moments.update(np.array([[1.0, 5.0], [0.0, 1.0]]))
+    assert square.tolist() == [[2, 1], [1, 3]]
+    assert moments.scatter[0, 1] == moments.scatter[1, 0]
+
+
+@pytest.mark.parametrize(("n", "d"), [(200, 12), (8, 12), (1, 3), (50, 1)])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
+def test_both_spectra_equal_singular_values_of_the_rows(n, d, offset):
+    rows = rows_of(n, d, offset=offset)
+    spectra = moments_of(rows).spectra()
+    for found, matrix, rank in (
+        (np.sqrt(spectra.eigenvalues * n), rows - rows.mean(axis=0), n - 1),
+        (spectra.singular_values, rows, n),
+    ):
+        truth = np.zeros(d)
+        values = np.linalg.svd(matrix, compute_uv=False)
+        truth[: len(values)] = values
+        tolerance = 1e-7 * truth[0] + 1e-12  # roots of eps
+        np.testing.assert_allclose(found, truth, rtol=1e-9, atol=tolerance)
+        assert not found[rank:].any()
+
+
+def test_both_spectra_equal_those_taken_one_by_one():
+    moments = moments_of(rows_of(100, 20, offset=2.0))
+    spectra = moments.spectra()
+    expected = moments.spectrum().values
+    np.testing.assert_allclose(spectra.eigenvalues, expected, rtol=1e-12)
+    expected = moments.singular_values()
+    np.testing.assert_allclose(spectra.singular_values, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.5, 1e-170, 1e100])
+def test_equal_rows_have_one_singular_value(constant):
+    moments = moments_of(np.full((4, 9), constant))
+    for values in (moments.spectra().singular_values, moments.singular_values()):
+        assert values[0] == pytest.approx(6 * constant, rel=1e-12)
+        assert not values[1:].any()
+    assert not moments.spectra().eigenvalues.any()
+
+
+@pytest.mark.parametrize("scale", [1e-120, 1e-20, 1e20, 1e120])
+def test_both_spectra_scale_with_the_rows(scale):
+    rows = rows_of(30, 5, offset=1.0)
+    plain, scaled = moments_of(rows).spectra(), moments_of(rows * scale).spectra()
+    expected = plain.eigenvalues * scale**2
+    np.testing.assert_allclose(scaled.eigenvalues, expected, rtol=1e-12)
+    expected = plain.singular_values * scale
+    np.testing.assert_allclose(scaled.singular_values, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e155, 1e160, 1e300])
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_rows_too_large_to_square_are_refused(make, scale):
+    moments = moments_of(rows_of(9, 3))
+    before = moments.to_bytes()
+    message = "^moments: features too large to square\n  found: .*e[+]"
+    with pytest.raises(InputError, match=message):
+        moments.update(make(rows_of(9, 3) * scale))
+    with pytest.raises(InputError, match=message):
+        moments.update(make(np.full((9, 3), scale)))
+    assert moments.to_bytes() == before
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(bad):
+    rows = rows_of(9, 3)
+    rows[4, 1] = bad
+    moments = Moments(3)
+    with pytest.raises(InputError, match="^moments: some features are NaN or infinite"):
+        moments.update(rows)
+    assert moments.n == 0
+    assert not moments.scatter.any()
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-170, 1e-300])
+def test_deviations_too_small_to_square_are_not_taken_for_constants(scale):
+    moments = moments_of(rows_of(9, 3) * scale)
+    message = "^moments: deviations too small to square\n"
+    again = Moments.from_bytes(moments.to_bytes())
+    merged = Moments(3).merge(moments)
+    for state in (moments, again, merged):
+        for read in (state.covariance, state.spectrum, state.spectra):
+            with pytest.raises(InputError, match=message):
+                read()
+    # Beside rows that vary as usual they are equal rows indeed.
+    usual = rows_of(9, 3, seed=1)
+    mixed = moments.merge(moments_of(usual))
+    assert_equal(mixed, moments_of(np.concatenate([np.zeros((9, 3)), usual])))
+
+
+def test_rows_on_a_device_are_added_in_blocks(monkeypatch):
+    rows = stressed("offset", 300, 4, 0)
+    expected = moments_of(rows)
+    monkeypatch.setattr(moments_module, "is_on_device", lambda _: True)
+    monkeypatch.setattr(numerics, "BLOCK_BYTES", 50 * 4 * 8)
+    assert_equal(Moments(4).update(torch.tensor(rows)), expected)
+    with pytest.raises(InputError, match="too large to square"):
+        Moments(4).update(torch.tensor(rows) * 1e150)
+    tiny = Moments(4).update(torch.tensor(rows) * 1e-170)
+    with pytest.raises(InputError, match="too small to square"):
+        tiny.covariance()
+    assert not Moments(4).update(torch.full((5, 4), 0.1)).covariance().any()

@@ -1,37 +1,78 @@
-"""All metrics, family by family: the explicit tuple."""
+"""All metrics, family by family: the explicit table.
+
+A metric is listed by adding its function to a family, in the order of reading.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from repscope.metrics import (
+    augmentation_shift,
     augmented,
+    class_scores,
     clustering,
+    curves,
+    decomposition,
     failure,
+    feature_accuracy,
+    few_shot,
+    geometry,
+    heatmap_scores,
     hierarchy,
+    hubness,
     hygiene,
+    image_similarity,
+    information,
+    lidar,
+    logistic,
+    nearest_centre,
     neighbours,
+    neural_collapse,
+    partitions,
     power_law,
-    probing,
+    profiles,
+    ridge,
     samples,
     sharing,
+    silhouette,
+    similarity,
     spectral,
+    spectrum_shape,
+    spectrum_tail,
+    squared_hinge,
+    transformation_probe,
 )
 from repscope.metrics.metric import Metric, metric_of
 
-METRICS: tuple[Metric, ...] = tuple(
-    metric_of(function)
-    for function in (
-        # spectrum
+FAMILIES: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    "Spectrum": (
         power_law.alpha,
+        power_law.alpha_hill,
+        power_law.alpha_median_window,
         spectral.rankme,
         spectral.effective_rank,
         spectral.effective_rank_covariance,
         spectral.effective_rank_correlation,
         spectral.participation_ratio,
-        spectral.stable_rank,
-        spectral.n_components,
-        spectral.anisotropy,
-        spectral.spectral_flatness,
-        spectral.relative_dispersion,
-        spectral.dead_features,
-        # per sample
+        spectrum_shape.stable_rank,
+        spectrum_shape.n_components,
+        spectrum_shape.anisotropy,
+        spectrum_shape.spectral_flatness,
+        spectrum_tail.tail_stable_rank,
+        spectrum_tail.tail_participation_ratio,
+        spectrum_shape.condition_number,
+        spectrum_shape.relative_dispersion,
+        spectrum_shape.dead_features,
+    ),
+    "Geometry and similarity": (
+        geometry.uniformity,
+        geometry.mean_cosine,
+        geometry.tolerance,
+        hubness.hubness,
+        similarity.cka_linear,
+        similarity.cka_debiased,
+    ),
+    "Samples": (
         samples.feature_mean,
         samples.feature_std,
         samples.soft_sparsity,
@@ -41,34 +82,93 @@ METRICS: tuple[Metric, ...] = tuple(
         samples.q_score_normalized,
         samples.gini,
         samples.hoyer,
-        # shared features and low scores
+    ),
+    "Shared features and low scores": (
         sharing.argmax_concentration,
         sharing.shared_feature_index,
         sharing.low_score_share,
-        # views
-        augmented.alignment,
-        augmented.invariance_score,
-        # classes
-        probing.ncc_accuracy,
+    ),
+    "Class profiles": (
+        profiles.class_deviance,
+        profiles.deviance_gap,
+        profiles.exclusivity,
+        profiles.activation_rate,
+    ),
+    "Classes": (
+        nearest_centre.ncc_accuracy,
         clustering.cdnv,
         clustering.within_variance,
         clustering.between_squared_distance,
         clustering.variance_share,
         clustering.class_collapse_index,
+        neural_collapse.nc1_variability,
+        neural_collapse.nc2_norms,
+        neural_collapse.nc2_angles,
+        neural_collapse.nc2_simplex,
+        neural_collapse.nc4_agreement,
+        silhouette.silhouette,
+        partitions.kmeans_ari,
+        partitions.kmeans_nmi,
+    ),
+    "Hierarchy and easy features": (
         hierarchy.subclass_given_class,
-        # probes
-        probing.linear_accuracy,
-        probing.ridge_accuracy,
-        neighbours.knn_accuracy,
         hierarchy.suppression_index,
-        # failure prediction
+        hierarchy.suppression_between,
+        feature_accuracy.feature_accuracy,
+    ),
+    "Probes": (
+        logistic.linear_accuracy,
+        squared_hinge.squared_hinge_accuracy,
+        ridge.ridge_accuracy,
+        neighbours.knn_accuracy,
+        few_shot.few_shot_accuracy,
+    ),
+    "Learning curves": (
+        curves.ncc_linear_ratio,
+        curves.saturation_epoch,
+        decomposition.regularization_share,
+        decomposition.invariance_share,
+    ),
+    "Views and augmentation": (
+        augmented.alignment,
+        augmented.invariance_score,
+        lidar.lidar,
+        augmentation_shift.label_consistency,
+        augmentation_shift.occlusion_cosine,
+        transformation_probe.transformation_gap,
+    ),
+    "Information and loss": (
+        information.mutual_information,
+        information.gaussian_information,
+        information.gaussian_pair_information,
+        information.infonce_information,
+        information.binned_information,
+    ),
+    "Heatmaps and inverted images": (
+        heatmap_scores.heatmap_core_overlap,
+        heatmap_scores.heatmap_energy,
+        heatmap_scores.pointing_game,
+        heatmap_scores.energy_ratio,
+        image_similarity.psnr,
+        image_similarity.ssim,
+        image_similarity.colour_histogram_distance,
+        image_similarity.foreground_centroid_error,
+        image_similarity.gradient_correlation,
+    ),
+    "Failure prediction": (
         failure.auroc,
         failure.auprc_correct,
         failure.auprc_error,
         failure.error_ratio_lowest,
-        # hygiene
+        class_scores.score_gap,
+    ),
+    "Hygiene": (
         hygiene.duplicate_rows,
         hygiene.leaked_rows,
         hygiene.dropped_rows,
-    )
+    ),
+}
+
+METRICS: tuple[Metric, ...] = tuple(
+    metric_of(function) for functions in FAMILIES.values() for function in functions
 )

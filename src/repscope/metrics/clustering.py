@@ -1,68 +1,61 @@
-"""How features gather by class: nearest class centres, distances between and within.
+"""How do features gather by class? Distances between classes, widths within them.
 
-All but the nearest-centre classifier are pure functions of `ClassMoments`.
+All are pure functions of `ClassMoments`.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from repscope._checking import Undecidable
-from repscope._numerics import row_blocks, squared_distances
+from repscope.metrics.class_centres import ClassCentres, in_squared_units
+from repscope.metrics.intervals import jackknifed
 from repscope.metrics.metric import Estimate, metric
-from repscope.representations.moments import ClassMoments
+from repscope.records import Detail
+from repscope.representations.class_moments import ClassMoments
 
-# Sums of a million rows in another order differ by less than this share of their size.
-CENTRE_ROUNDING = 1e-12
+# Centres of fewer rows carry noise about as great as what is to be seen.
+FEW_ROWS = 8
 
 _SOURCE_CDNV = "Galanti, György, Hutter 2022, Section 3; Ben-Shaul et al. 2023"
 
 
-def _occupied(moments: ClassMoments) -> Int[np.ndarray, " k"]:
-    occupied = np.flatnonzero(moments.counts > 0)
-    if len(occupied) < 2:
-        raise Undecidable("fewer than two classes have samples")
-    return occupied
-
-
-def _centre_distances(
-    moments: ClassMoments, classes: Int[np.ndarray, " k"]
-) -> Float[np.ndarray, "k k"]:
-    """Return squared distances between class centres, exact for near-equal centres.
-
-    Centres that differ by rounding only, such as those of the same rows in another
-    order, have a distance of 0.
-    """
-    centres = moments.means[classes]
-    distances = squared_distances(centres, centres)
-    # Pairs that the expansion cannot resolve are taken again by direct subtraction.
-    spread = ((centres - centres.mean(axis=0)) ** 2).sum(axis=1)
-    close = distances < 1e-6 * (spread[:, None] + spread[None, :])
-    for i, j in zip(*np.nonzero(close), strict=True):
-        distances[i, j] = ((centres[i] - centres[j]) ** 2).sum()
-    size = (centres**2).sum(axis=1) + moments.variances[classes]
-    rounding = CENTRE_ROUNDING**2 * (size[:, None] + size[None, :])
-    return np.where(distances > rounding, distances, 0)
-
-
-def nearest_class_centre(
-    features: Shaped[np.ndarray, "n d"],
-    centres: Float[np.ndarray, "c d"],
-    classes: Int[np.ndarray, " c"],
-) -> Int[np.ndarray, " n"]:
-    """Return the class of the nearest centre of each row; ties go to the first centre.
+@dataclass(frozen=True, eq=False)
+class CdnvMatrix:
+    """CDNV of each pair of classes.
 
     Args:
-        features: rows to classify.
-        centres: one per class, of the rows fitted.
-        classes: the class code of each centre, ascending.
-
-    Source: Ben-Shaul et al. 2023, Section 3. As in the source.
+        classes: (k,) codes of the classes with rows, ascending.
+        values: (k, k) symmetric; infinite where two centres coincide, 0 on the
+            diagonal, which is no pair.
     """
-    nearest = np.empty(len(features), dtype=np.int64)
-    for block in row_blocks(len(features), features.shape[1] + len(centres)):
-        rows = np.asarray(features[block], dtype=np.float64)
-        nearest[block] = squared_distances(rows, centres).argmin(axis=1)
-    return classes[nearest]
+
+    classes: Int[np.ndarray, " k"]
+    values: Float[np.ndarray, "k k"]
+
+
+def cdnv_matrix(moments: ClassMoments) -> CdnvMatrix:
+    """Return the class-distance normalised variance of each pair of classes.
+
+    V(i, j) = (v_i + v_j) / (2 |mu_i - mu_j|^2), v_c = E |f - mu_c|^2
+
+    Args:
+        moments: per-class moments.
+
+    Raises:
+        Undecidable: with fewer than two classes.
+
+    Source: Galanti, György, Hutter 2022, Section 3. As in the source.
+    """
+    centres = ClassCentres.of(moments)
+    distances = centres.squared_distances()
+    halves = (centres.variances[:, None] + centres.variances[None, :]) / 2
+    separate = distances > 0
+    ratios = halves / np.where(separate, distances, 1)
+    values = np.where(separate, ratios, np.inf)
+    np.fill_diagonal(values, 0)
+    return CdnvMatrix(centres.classes, values)
 
 
 @metric(
@@ -73,11 +66,13 @@ def nearest_class_centre(
     bounds=(0.0, None),
     direction="lower",
     minimum_n=2,
+    degree=0,
+    invariances=("shift", "rotation", "duplication"),
     cost="O(n d + c² d)",
     source=_SOURCE_CDNV,
-    misleads="falls when centres move apart although classes stay as wide; grows with "
-    "the "
-    "number of samples per class for random labels: compare at equal n only",
+    misleads="falls when centres move apart although classes stay as wide; a few near "
+    "pairs carry the mean, not the median; about half the rows per class for random "
+    "labels: compare at equal n only",
 )
 def cdnv(moments: ClassMoments) -> Estimate:
     """Return the class-distance normalised variance.
@@ -86,28 +81,26 @@ def cdnv(moments: ClassMoments) -> Estimate:
         moments: per-class moments.
 
     Returns:
-        From 0 (every class one point); lower is better. Details: `median` over pairs
-        and `n_infinite`, the pairs with equal centres, which the mean leaves out.
+        From 0 (every class one point); lower is better. Details: `median` over the
+        same pairs, `n_pairs` (unordered), and `n_infinite`, the pairs with equal
+        centres, which mean and median leave out.
 
     Raises:
         Undecidable: with fewer than two classes, or where all centres coincide.
 
     Source: Galanti, György, Hutter 2022. As in the source.
     """
-    classes = _occupied(moments)
-    variances = moments.variances[classes]
-    distances = _centre_distances(moments, classes)
-    pairs = ~np.eye(len(classes), dtype=bool)
-    separate = pairs & (distances > 0)
-    if not separate.any():
+    values = cdnv_matrix(moments).values
+    pairs = values[np.triu_indices(len(values), 1)]
+    finite = pairs[np.isfinite(pairs)]
+    if len(finite) == 0:
         raise Undecidable("all class centres coincide")
-    halves = (variances[:, None] + variances[None, :]) / 2
-    ratios = halves[separate] / distances[separate]
-    n_infinite = int(pairs.sum() - separate.sum()) // 2
-    return Estimate(
-        float(ratios.mean()),
-        details={"median": float(np.median(ratios)), "n_infinite": n_infinite},
-    )
+    details: dict[str, Detail] = {
+        "median": float(np.median(finite)),
+        "n_pairs": len(pairs),
+        "n_infinite": len(pairs) - len(finite),
+    }
+    return Estimate(float(finite.mean()), details=details)
 
 
 @metric(
@@ -118,6 +111,8 @@ def cdnv(moments: ClassMoments) -> Estimate:
     bounds=(0.0, None),
     direction="none",
     minimum_n=1,
+    degree=2,
+    invariances=("shift", "rotation", "duplication"),
     cost="O(n d)",
     source=_SOURCE_CDNV,
     misleads="has the units of the features squared: compare only on one scale",
@@ -132,14 +127,14 @@ def within_variance(moments: ClassMoments) -> float:
         From 0, in squared units of the features.
 
     Raises:
-        Undecidable: where no class has samples.
+        Undecidable: where no class has samples, or squares exceed float64.
 
     Source: Ben-Shaul et al. 2023, Section 3. As in the source.
     """
     occupied = moments.counts > 0
     if not occupied.any():
         raise Undecidable("no class has samples")
-    return float(moments.variances[occupied].mean())
+    return in_squared_units(moments.variances[occupied].mean(), 1.0)
 
 
 @metric(
@@ -150,6 +145,8 @@ def within_variance(moments: ClassMoments) -> float:
     bounds=(0.0, None),
     direction="none",
     minimum_n=2,
+    degree=2,
+    invariances=("shift", "rotation", "duplication"),
     cost="O(n d + c² d)",
     source=_SOURCE_CDNV,
     misleads="has the units of the features squared: compare only on one scale",
@@ -164,25 +161,27 @@ def between_squared_distance(moments: ClassMoments) -> float:
         From 0, in squared units of the features.
 
     Raises:
-        Undecidable: with fewer than two classes.
+        Undecidable: with fewer than two classes, or where squares exceed float64.
 
     Source: Ben-Shaul et al. 2023, Section 3. As in the source.
     """
-    classes = _occupied(moments)
-    distances = _centre_distances(moments, classes)
-    return float(distances.sum() / (len(classes) * (len(classes) - 1)))
+    centres = ClassCentres.of(moments)
+    k = len(centres.classes)
+    mean = centres.squared_distances().sum() / (k * (k - 1))
+    return in_squared_units(mean, centres.unit)
 
 
 @metric(
     title="share of variance between groups",
     formula="(B - (k - 1) W / (n - k)) / (B + W), B and W the sums of squares between "
-    "and "
-    "within the k groups",
+    "and within the k groups",
     needs="attribute",
     range="(-∞, 1], near 0 for a factor without effect",
     bounds=(None, 1.0),
     direction="none",
     minimum_n=3,
+    degree=0,
+    invariances=("shift", "rotation"),
     cost="O(n d)",
     source="Kelley 1935, Eq. 15 (ε²), summed over dimensions",
     misleads="a factor can be perfectly readable with a share near 0",
@@ -202,15 +201,13 @@ def variance_share(moments: ClassMoments) -> float:
 
     Source: Kelley 1935. As in the source, with sums of squares over all dimensions.
     """
-    classes = _occupied(moments)
-    counts = moments.counts[classes]
-    n, k = counts.sum(), len(classes)
+    groups = ClassCentres.of(moments)
+    counts, centres = groups.counts, groups.centres
+    n, k = counts.sum(), len(counts)
     if n <= k:
         raise Undecidable("as many groups as rows")
-    # Less the first centre, constant features are zero, not the rounding of a mean.
-    centres = moments.means[classes] - moments.means[classes[0]]
     between = counts @ ((centres - counts @ centres / n) ** 2).sum(axis=1)
-    within = moments.scatters[classes].sum()
+    within = counts @ groups.variances
     if between + within == 0:
         raise Undecidable("all features are constant")
     return float((between - (k - 1) * within / (n - k)) / (between + within))
@@ -219,25 +216,26 @@ def variance_share(moments: ClassMoments) -> float:
 @metric(
     title="class-collapse index",
     formula="mean over classes of the mean distance between their subclass centres, "
-    "over "
-    "the mean distance between class centres; v_i/(n_i-1) + v_j/(n_j-1) is off each "
-    "squared "
-    "distance first",
+    "over the mean distance between class centres; v_i/(n_i-1) + v_j/(n_j-1) is off "
+    "each squared distance first",
     needs="labels",
     range="[0, ∞)",
     bounds=(0.0, None),
     direction="higher",
     minimum_n=4,
+    degree=0,
+    invariances=("shift", "rotation"),
     cost="O(n d + c² d)",
     source="Xue et al. 2023 (class collapse); noise floor removed",
     misleads="subclasses that images hardly tell apart score low for any encoder: "
-    "read it "
-    "beside a reference",
+    "read it beside a reference; with few rows per subclass some of the floor stays",
 )
 def class_collapse_index(
     fine: ClassMoments, parents: Int[np.ndarray, " c"]
 ) -> Estimate:
     """Return how far subclass centres lie apart, relative to class centres.
+
+    A subclass of one row takes its variance from the other subclasses.
 
     Args:
         fine: moments per subclass.
@@ -245,44 +243,114 @@ def class_collapse_index(
 
     Returns:
         0 where the subclasses of each class share one centre, about 1 where they lie as
-        far apart as classes do; higher is better. Details: `uncorrected`, the value
-        with its finite-sample floor of .1 to .26.
+        far apart as classes do; higher is better. Interval: jackknife over classes.
+        Details: `uncorrected`, the value with its finite-sample floor of .1 to .26;
+        `noise_share` of the squared subclass distances that sampling explains, about 1
+        where nothing is seen beyond it; `n_least` and `n_median` rows per subclass;
+        `few_rows`, subclasses of fewer than 8 rows, whose floor is not quite removed.
 
     Raises:
-        Undecidable: where no class has two subclasses, or class centres coincide.
+        Undecidable: where no class has two subclasses, no subclass has two rows, or
+            class centres coincide.
 
     Source: Xue et al. 2023. Differs from the source in subtracting the expected squared
     distance of two sample means of one distribution, v_i / (n_i - 1) +
     v_j / (n_j - 1) with variances v of ddof 0.
     """
-    coarse = fine.grouped(parents)
-    subclass, subclass_raw = [], []
-    for parent in np.unique(parents):
-        members = np.flatnonzero((parents == parent) & (fine.counts > 0))
-        if len(members) >= 2:
-            raw, corrected = _mean_distances(fine, members)
-            subclass_raw.append(raw)
-            subclass.append(corrected)
-    if not subclass:
+    coarse, subclasses = _Apart.of(fine.grouped(parents)), _Apart.of(fine)
+    pairs = _pairs_of_siblings(parents[subclasses.classes], coarse.classes)
+    if not pairs:
         raise Undecidable("no class has two subclasses with samples")
-    raw_between, between = _mean_distances(coarse, _occupied(coarse))
-    if between == 0:
-        raise Undecidable("class centres coincide within their sampling error")
-    return Estimate(
-        float(np.mean(subclass)) / between,
-        details={"uncorrected": float(np.mean(subclass_raw)) / raw_between},
-    )
+    within = {one: float(subclasses.corrected[at].mean()) for one, at in pairs.items()}
+
+    def index(left_out: int | None) -> float:
+        inside = [value for one, value in within.items() if one != left_out]
+        between = _mean_of_pairs(coarse.corrected, left_out)
+        if not inside or between <= 0:
+            raise Undecidable("class centres coincide within their sampling error")
+        return float(np.mean(inside)) / between
+
+    value = index(None)
+    raw = float(np.mean([subclasses.raw[at].mean() for at in pairs.values()]))
+    details = _sampling_of(subclasses, pairs)
+    details["uncorrected"] = raw / _mean_of_pairs(coarse.raw, None)
+    found = jackknifed(index, np.ones(len(coarse.classes), dtype=np.int64))
+    if found is None:
+        return Estimate(value, details=details)
+    details["interval"] = "jackknife over classes"
+    low, high = found.interval
+    return Estimate(value, (max(low, 0.0), high), details)
 
 
-def _mean_distances(
-    moments: ClassMoments, classes: Int[np.ndarray, " k"]
-) -> tuple[float, float]:
-    """Return the mean distance of centres: raw, and less its noise floor."""
-    squared = _centre_distances(moments, classes)
-    # variances have ddof 0; of one row nothing is known, and nothing taken off
-    noise = moments.variances[classes] / np.maximum(moments.counts[classes] - 1, 1)
-    corrected = np.maximum(squared - noise[:, None] - noise[None, :], 0)
-    pairs = ~np.eye(len(classes), dtype=bool)
-    return float(np.sqrt(squared[pairs]).mean()), float(
-        np.sqrt(corrected[pairs]).mean()
-    )
+@dataclass(frozen=True, eq=False)
+class _Apart:
+    """How far classes lie apart.
+
+    Args:
+        classes: codes of the classes with rows.
+        counts: rows of each.
+        squared: squared distances of centres, in a unit of their own.
+        noise: expected squared distance of two centres of one distribution, likewise.
+        raw: distances.
+        corrected: roots of what `squared` exceeds `noise` by.
+    """
+
+    classes: Int[np.ndarray, " k"]
+    counts: Float[np.ndarray, " k"]
+    squared: Float[np.ndarray, "k k"]
+    noise: Float[np.ndarray, "k k"]
+    raw: Float[np.ndarray, "k k"]
+    corrected: Float[np.ndarray, "k k"]
+
+    @classmethod
+    def of(cls, moments: ClassMoments) -> "_Apart":
+        centres = ClassCentres.of(moments)
+        squared, counts = centres.squared_distances(), centres.counts
+        freedom = counts - 1
+        if not freedom.any():
+            raise Undecidable("no subclass has two rows: the noise of centres is open")
+        # variances have ddof 0; that of one row is the mean one of the others
+        pooled = counts @ centres.variances / freedom.sum()
+        own = centres.variances / np.maximum(freedom, 1)
+        noise = np.where(freedom > 0, own, pooled)
+        both = noise[:, None] + noise[None, :]
+        corrected = np.sqrt(np.maximum(squared - both, 0)) * centres.unit
+        raw = np.sqrt(squared) * centres.unit
+        return cls(centres.classes, counts, squared, both, raw, corrected)
+
+
+_Pairs = tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]
+
+
+def _pairs_of_siblings(
+    parents: Int[np.ndarray, " k"], classes: Int[np.ndarray, " c"]
+) -> dict[int, _Pairs]:
+    """Return the pairs of subclasses of each class, by its position in `classes`."""
+    pairs = {}
+    for position, parent in enumerate(classes):
+        members = np.flatnonzero(parents == parent)
+        if len(members) >= 2:
+            first, second = np.triu_indices(len(members), 1)
+            pairs[position] = members[first], members[second]
+    return pairs
+
+
+def _mean_of_pairs(distances: Float[np.ndarray, "k k"], left_out: int | None) -> float:
+    """Return the mean distance of two classes, one class left out; 0 without pairs."""
+    k, total = len(distances), float(distances.sum())
+    if left_out is not None:
+        k, total = k - 1, total - 2 * float(distances[left_out].sum())
+    return total / (k * (k - 1)) if k > 1 else 0.0
+
+
+def _sampling_of(subclasses: _Apart, pairs: dict[int, _Pairs]) -> dict[str, Detail]:
+    first, second = (np.concatenate(ends) for ends in zip(*pairs.values(), strict=True))
+    counts = subclasses.counts[np.union1d(first, second)]
+    squared = float(subclasses.squared[first, second].sum())
+    noise = float(subclasses.noise[first, second].sum())
+    return {
+        "noise_share": noise / squared if squared > 0 else 1.0,
+        "n_least": int(counts.min()),
+        "n_median": float(np.median(counts)),
+        "few_rows": int((counts < FEW_ROWS).sum()),
+    }

@@ -12,7 +12,8 @@ import numpy as np
 import scipy.special
 from jaxtyping import Bool, Float
 
-from repscope._checking import Undecidable
+from repscope._arrays import Array, host
+from repscope._checking import InputError, Undecidable, check_length
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.metrics.metric import Estimate, metric
 from repscope.metrics.ranking import Ranking, RankingAreas, areas, bootstrap
@@ -42,11 +43,26 @@ Scores = Float[np.ndarray, " n"]
 Right = Bool[np.ndarray, " n"]
 
 
-def _check(right: Right) -> None:
+def _checked(
+    scores: Float[Array, " n"], right: Bool[np.ndarray, " m"]
+) -> Float[np.ndarray, " n"]:
+    """Return scores on the host, where they and the answers can be ranked.
+
+    Raises:
+        InputError: where the two differ in length, or a score is not finite.
+        Undecidable: where all answers are right, or all wrong.
+    """
+    values = np.asarray(host(scores), dtype=np.float64)
+    check_length("right", len(right), len(values), "scores")
+    if not np.isfinite(values).all():
+        raise InputError("scores: some are NaN or infinite")
+    if len(values) == 0:
+        raise Undecidable("no rows")
     if right.all():
         raise Undecidable("the probe is right on every test row")
     if not right.any():
         raise Undecidable("the probe is wrong on every test row")
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +73,14 @@ class _Drawn:
     draws: RankingAreas
 
     @classmethod
-    def of(cls, scores: Scores, right: Right, seed: int, draws: int) -> "_Drawn":
-        _check(right)
-        ranking = Ranking.of(scores, right)
+    def of(
+        cls,
+        scores: Float[Array, " n"],
+        right: Bool[np.ndarray, " m"],
+        seed: int,
+        draws: int,
+    ) -> "_Drawn":
+        ranking = Ranking.of(_checked(scores, right), right)
         return cls(
             areas(ranking.positives[None], ranking.negatives[None]),
             bootstrap(ranking, seed=seed, draws=draws),
@@ -79,6 +100,7 @@ def _interval(drawn: Scores) -> tuple[float, float]:
     bounds=(0.0, 1.0),
     direction="higher",
     minimum_n=2,
+    degree=0,
     cost="O(n log n)",
     source=_SOURCE,
     misleads="below .5 the score predicts the other way round; the source's table "
@@ -86,7 +108,11 @@ def _interval(drawn: Scores) -> tuple[float, float]:
     "only values above .5, with the sign hidden",
 )
 def auroc(
-    scores: Scores, right: Right, *, seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+    scores: Float[Array, " n"],
+    right: Right,
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
 ) -> Estimate:
     """Return how well a score ranks right answers above wrong ones.
 
@@ -100,6 +126,7 @@ def auroc(
         From 0 to 1, .5 for guessing. Details: `oriented` = max(a, 1 - a).
 
     Raises:
+        InputError: where lengths differ, or a score is not finite.
         Undecidable: where all answers are right, or all wrong.
 
     Source: Kalibhat et al. 2022, Table 1; Mann, Whitney 1947. As in the source,
@@ -144,12 +171,17 @@ def _auprc_error(drawn: _Drawn, right: Right) -> Estimate:
     bounds=(0.0, 1.0),
     direction="none",
     minimum_n=2,
+    degree=0,
     cost="O(n log n)",
     source=_SOURCE,
     misleads="flatters at high accuracy: read it beside its base rate",
 )
 def auprc_correct(
-    scores: Scores, right: Right, *, seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+    scores: Float[Array, " n"],
+    right: Right,
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
 ) -> Estimate:
     """Return the average precision of finding right answers by high scores.
 
@@ -163,6 +195,7 @@ def auprc_correct(
         From 0 to 1. Details: `base_rate` (the accuracy) and `lift` above it.
 
     Raises:
+        InputError: where lengths differ, or a score is not finite.
         Undecidable: where all answers are right, or all wrong.
 
     Source: Kalibhat et al. 2022, Table 1. As in the source.
@@ -178,12 +211,17 @@ def auprc_correct(
     bounds=(0.0, 1.0),
     direction="none",
     minimum_n=2,
+    degree=0,
     cost="O(n log n)",
     source="Hendrycks, Gimpel 2017, Section 2 (AUPR-Err)",
     misleads="depends on the error rate: compare at equal base rates only",
 )
 def auprc_error(
-    scores: Scores, right: Right, *, seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+    scores: Float[Array, " n"],
+    right: Right,
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
 ) -> Estimate:
     """Return the average precision of finding errors by low scores.
 
@@ -197,6 +235,7 @@ def auprc_error(
         From 0 to 1. Details: `base_rate` (the error rate) and `lift` above it.
 
     Raises:
+        InputError: where lengths differ, or a score is not finite.
         Undecidable: where all answers are right, or all wrong.
 
     Source: Hendrycks, Gimpel 2017. As in the source.
@@ -213,12 +252,17 @@ def auprc_error(
     bounds=(0.0, 10.0),
     direction="none",
     minimum_n=20,
+    degree=0,
     cost="O(n log n)",
     source="lift of a ranking at 10 % (Piatetsky-Shapiro, Masand 1999)",
     misleads="few errors make it jump: read its interval",
 )
 def error_ratio_lowest(
-    scores: Scores, right: Right, *, seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+    scores: Float[Array, " n"],
+    right: Right,
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
 ) -> Estimate:
     """Return how many times as often the lowest tenth errs as all rows do.
 
@@ -227,19 +271,19 @@ def error_ratio_lowest(
     Args:
         scores: (n,) low where an error is expected.
         right: (n,) whether the probe is right.
-        seed: taken by all predictions of failure; this one draws nothing.
+        seed: as all predictions of failure take it; this one draws nothing.
         draws: likewise.
 
     Returns:
         1 where the score says nothing, up to 10; details: `error_rate_lowest`.
 
     Raises:
+        InputError: where lengths differ, or a score is not finite.
         Undecidable: where all answers are right, or all wrong.
 
     Source: Piatetsky-Shapiro, Masand 1999 (lift). As in the source.
     """
-    _check(right)
-    rate, count = error_rate_of_lowest(scores, right)
+    rate, count = error_rate_of_lowest(_checked(scores, right), right)
     base = float((~right).mean())
     low, high = wilson_interval(rate * count, count)
     return Estimate(

@@ -4,6 +4,7 @@ A metric never judges; it raises `Undecidable` where it cannot tell, and `measur
 turns that into a measurement without a value.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -15,8 +16,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Need = Literal[
-    "rows", "spectrum", "labels", "probe", "failure", "views", "attribute", "reference"
+    "rows",
+    "spectrum",
+    "labels",
+    "probe",
+    "failure",
+    "views",
+    "attribute",
+    "reference",
+    "pair",
+    "curve",
+    "images",
+    "heatmaps",
 ]
+# What changes nothing: a constant vector added to all rows, a rotation of the feature
+# space, every row twice.
+Invariance = Literal["shift", "rotation", "duplication"]
+# The last guard: what a metric should have refused in better words.
+NOT_FINITE = "the number is not finite"
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,9 @@ class Metric:
         direction: which way is better.
         target: the best value where `direction` is "target".
         minimum_n: the fewest rows that give a value.
+        degree: the power of a common factor c > 0 of all features that the value takes
+            on, f(c F) = c^degree f(F); None where there is no such law.
+        invariances: what else changes nothing.
         cost: arithmetic cost.
         source: authors, year, equation.
         misleads: when not to trust it.
@@ -63,6 +83,8 @@ class Metric:
     direction: Direction
     target: float | None
     minimum_n: int
+    degree: int | None
+    invariances: tuple[Invariance, ...]
     cost: str
     source: str
     misleads: str
@@ -94,6 +116,8 @@ class Metric:
     ) -> Measurement:
         """Return the measurement that `compute` gives, null where undecidable.
 
+        An interval is cut to the possible range.
+
         Args:
             compute: calls the metric's function.
             n: rows used.
@@ -110,14 +134,17 @@ class Metric:
                 raise Undecidable(f"n = {n}; at least {self.minimum_n} rows are needed")
             result = compute()
             estimate = result if isinstance(result, Estimate) else Estimate(result)
+            ends = estimate.interval or ()
+            if not all(map(math.isfinite, (estimate.value, *ends))):
+                raise Undecidable(NOT_FINITE)
             value = float(estimate.value)
         except Undecidable as answer:
-            reason = answer.reason
+            reason, estimate = answer.reason, Estimate(0.0)
         return Measurement(
             name=self.name,
             value=value,
             reason=reason,
-            interval=estimate.interval,
+            interval=_within(estimate.interval, bounds),
             range=bounds,
             direction=self.direction,
             target=self.target,
@@ -129,6 +156,17 @@ class Metric:
             formula=self.name,
             details=estimate.details,
         )
+
+
+def _within(
+    interval: tuple[float, float] | None, bounds: tuple[float | None, float | None]
+) -> tuple[float, float] | None:
+    if interval is None:
+        return None
+    low = -math.inf if bounds[0] is None else bounds[0]
+    high = math.inf if bounds[1] is None else bounds[1]
+    left, right = (min(max(float(end), low), high) for end in interval)
+    return left, right
 
 
 def metric(
@@ -144,6 +182,8 @@ def metric(
     bounds: tuple[float | None, float | None] = (None, None),
     target: float | None = None,
     minimum_n: int = 1,
+    degree: int | None = None,
+    invariances: tuple[Invariance, ...] = (),
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return a decorator that attaches a `Metric` record to a function."""
 
@@ -158,6 +198,8 @@ def metric(
             direction=direction,
             target=target,
             minimum_n=minimum_n,
+            degree=degree,
+            invariances=invariances,
             cost=cost,
             source=source,
             misleads=misleads,

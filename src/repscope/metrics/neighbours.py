@@ -1,165 +1,20 @@
-"""Do the nearest images share a label? Exact cosine neighbours, in blocks of memory."""
+"""Do the nearest images share a label? Votes of the nearest training rows."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Float, Int
 
 from repscope._checking import UsageError
-from repscope._numerics import row_blocks, unit_rows
-from repscope.metrics.metric import metric
+from repscope.metrics.metric import Estimate, metric
+from repscope.metrics.nearest import Hashes, nearest
+from repscope.metrics.nearest_points import Queries, Rows
 from repscope.metrics.probing import ProbeResult, probe_result
 
 NEIGHBOURS = 20
+# What the specification reports beside each other.
+NEIGHBOUR_COUNTS = (5, 20, 200)
 TEMPERATURE = 0.07
-# Candidates are picked by single-precision cosines, this many more than asked for, and
-# ranked again in double precision.
-SLACK = 12
-# A query with more copies than this in the bank lies on a point mass, where features
-# have collapsed, not on a repeated row: its copies vote.
-MOST_COPIES = 20
-# Cosines closer than this are ties.
-COSINE_DECIMALS = 14
-# The greatest of a long row are sought among this many parts of it; a row shorter than
-# 64 columns for each that is sought is partitioned at once.
-COLUMN_PARTS, SHORT_ROW = 16, 64
-
-Hashes = tuple[UInt64[np.ndarray, " n"], UInt64[np.ndarray, " m"]]
-
-
-def nearest(
-    bank: Float[np.ndarray, "n d"],
-    queries: Float[np.ndarray, "m d"],
-    k: int,
-    *,
-    hashes: Hashes | None = None,
-) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
-    """Return the k most similar rows of a bank for each query, by cosine.
-
-    Cosines in single precision name the candidates. Where their rounding could hide a
-    neighbour, as it does for features with a great mean, the query is compared with the
-    whole bank in double precision.
-
-    Args:
-        bank: (n, d) rows to choose from.
-        queries: (m, d).
-        k: neighbours per query, at most n.
-        hashes: of bank and queries, equal for equal rows; rows of the bank that equal
-            the query are then left out, unless there are more than 20.
-
-    Returns:
-        Indices into the bank, the most similar first (ties: the smaller index), and
-        cosines; -inf where a query has fewer neighbours left, or is zero.
-    """
-    unit_bank, unit_queries = unit_rows(bank), unit_rows(queries)
-    single_bank = unit_bank.astype(np.float32)
-    indices = np.empty((len(queries), k), dtype=np.int64)
-    cosines = np.empty((len(queries), k))
-    for block in row_blocks(len(queries), len(bank), item_bytes=16):
-        rows = unit_queries[block]
-        equal = None if hashes is None else _copies(hashes[0], hashes[1][block])
-        found = _by_single_precision(unit_bank, single_bank, rows, k, equal)
-        indices[block], cosines[block], certain = found
-        unsure = np.flatnonzero(~certain)
-        if len(unsure):
-            excluded = None if equal is None else equal[unsure]
-            ranked = _by_double_precision(unit_bank, rows[unsure], k, excluded)
-            indices[block][unsure], cosines[block][unsure] = ranked
-    cosines[~unit_queries.any(axis=1)] = -np.inf
-    return indices, cosines
-
-
-def _copies(
-    bank: UInt64[np.ndarray, " n"], queries: UInt64[np.ndarray, " q"]
-) -> Bool[np.ndarray, "q n"]:
-    equal = queries[:, None] == bank
-    equal[equal.sum(axis=1) > MOST_COPIES] = False
-    return equal
-
-
-def _by_single_precision(
-    unit_bank: Float[np.ndarray, "n d"],
-    single_bank: Float[np.ndarray, "n d"],
-    rows: Float[np.ndarray, "q d"],
-    k: int,
-    equal: Bool[np.ndarray, "q n"] | None,
-) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, " q"]]:
-    """Return indices, cosines, and whether no other row can be a neighbour."""
-    n, d = unit_bank.shape
-    similarity = rows.astype(np.float32) @ single_bank.T
-    if equal is not None:
-        similarity[equal] = -np.inf
-    picked = _greatest(similarity, min(n, k + SLACK))
-    roughly = np.take_along_axis(similarity, picked, axis=1)
-    exact = np.empty(picked.shape)
-    for part in row_blocks(len(rows), picked.shape[1] * d):
-        exact[part] = np.vecdot(unit_bank[picked[part]], rows[part][:, None])
-    exact[np.isneginf(roughly)] = -np.inf
-    order, ranked = _ranked(picked, exact, k)
-    # What was not picked lies below the least that was, up to rounding: a sum of d
-    # products errs by sqrt(d) units in the last place, the rows themselves by a few.
-    margin = (4 + d**0.5) * np.finfo(np.float32).eps
-    least = roughly.min(axis=1)
-    certain = (ranked[:, -1] > least + margin) | np.isneginf(least)
-    return order, ranked, certain | (picked.shape[1] == n)
-
-
-def _by_double_precision(
-    unit_bank: Float[np.ndarray, "n d"],
-    rows: Float[np.ndarray, "q d"],
-    k: int,
-    equal: Bool[np.ndarray, "q n"] | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    similarity = (rows @ unit_bank.T).round(COSINE_DECIMALS)
-    if equal is not None:
-        similarity[equal] = -np.inf
-    picked = _greatest(similarity, k)
-    least = np.take_along_axis(similarity, picked, axis=1).min(axis=1)
-    tied = (similarity >= least[:, None]).sum(axis=1) > k
-    for row in np.flatnonzero(tied):
-        above = np.flatnonzero(similarity[row] > least[row])
-        level = np.flatnonzero(similarity[row] == least[row])
-        picked[row] = np.concatenate([above, level])[:k]
-    return _ranked(picked, np.take_along_axis(similarity, picked, axis=1), k)
-
-
-def _ranked(
-    picked: Int[np.ndarray, "q p"], cosines: Float[np.ndarray, "q p"], k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    cosines = cosines.round(COSINE_DECIMALS)
-    order = np.lexsort((picked, -cosines), axis=1)[:, :k]
-    return (
-        np.take_along_axis(picked, order, axis=1),
-        np.take_along_axis(cosines, order, axis=1),
-    )
-
-
-def _greatest(
-    values: Float[np.ndarray, "q n"], count: int
-) -> Int[np.ndarray, "q count"]:
-    """Return the columns of the `count` greatest values of each row, in any order.
-
-    The greatest lie in those parts of a row whose maxima are greatest; finding parts
-    first reads a long row once instead of sorting through it.
-    """
-    n = values.shape[1]
-    if n < SHORT_ROW * count:
-        return np.argpartition(values, n - count, axis=1)[:, n - count :]
-    width = n // COLUMN_PARTS
-    maxima = values[:, :width].copy()
-    for start in range(width, COLUMN_PARTS * width, width):
-        np.maximum(maxima, values[:, start : start + width], out=maxima)
-    part = np.argpartition(maxima, width - count, axis=1)[:, width - count :]
-    members = part[:, :, None] + width * np.arange(COLUMN_PARTS)
-    last = np.arange(COLUMN_PARTS * width, n)
-    columns = np.concatenate(
-        [
-            members.reshape(len(values), -1),
-            np.broadcast_to(last, (len(values), len(last))),
-        ],
-        axis=1,
-    )
-    within = np.take_along_axis(values, columns, axis=1)
-    best = np.argpartition(within, within.shape[1] - count, axis=1)[:, -count:]
-    return np.take_along_axis(columns, best, axis=1)
 
 
 def vote(
@@ -188,33 +43,36 @@ def vote(
     bounds=(0.0, 1.0),
     direction="higher",
     minimum_n=1,
+    degree=0,
+    invariances=("rotation",),
     cost="O(n m d)",
     source="Wu et al. 2018, Section 3.4",
     misleads="duplicates of a test row in training would answer for it: exact ones "
     "are left out, near ones are not",
 )
-def knn_accuracy(result: ProbeResult) -> float:
+def knn_accuracy(result: ProbeResult) -> Estimate:
     """Return the test accuracy of the nearest-neighbour probe.
 
     Args:
         result: of `knn_probe`.
 
     Returns:
-        From 0 to 1; higher is better.
+        From 0 to 1; higher is better. Interval: Wilson. Details: `skill`, `chance`,
+        `majority` and the like.
 
     Source: Wu et al. 2018, Section 3.4. As in the source, with k = 20 by default.
     """
-    return result.test_accuracy
+    return result.estimate
 
 
 def knn_probe(
-    train: Float[np.ndarray, "n d"],
+    train: Rows,
     train_labels: Int[np.ndarray, " n"],
-    test: Float[np.ndarray, "m d"],
+    test: Queries,
     test_labels: Int[np.ndarray, " m"],
     n_classes: int,
     *,
-    k: int = NEIGHBOURS,
+    k: int | None = None,
     temperature: float = TEMPERATURE,
     hashes: Hashes | None = None,
 ) -> ProbeResult:
@@ -223,12 +81,13 @@ def knn_probe(
     A row without neighbours, such as a zero row, is given the most frequent class.
 
     Args:
-        train: (n, d) features.
+        train: (n, d) features, NumPy or torch.
         train_labels: (n,) class codes.
         test: (m, d) features.
         test_labels: (m,) class codes.
         n_classes: number of classes c.
-        k: neighbours; all training rows where there are fewer.
+        k: neighbours, from 1 to n; by default 20, or all training rows where there
+            are fewer, which `details["k"]` tells.
         temperature: of the weights exp(cosine / temperature).
         hashes: of train and test rows; training rows equal to a test row do not vote,
             unless there are more than 20 of them.
@@ -237,31 +96,92 @@ def knn_probe(
         The probe's result, without a training accuracy.
 
     Raises:
-        UsageError: where k or the temperature is not positive.
+        UsageError: where k or the temperature is not positive, or k is over n.
         Undecidable: where training or test rows are missing, or of one class only.
 
     Source: Wu et al. 2018, Section 3.4. Differs from the source in leaving out
     duplicates.
     """
-    if k < 1 or not temperature > 0:
+    counts = (min(NEIGHBOURS, max(1, len(train_labels))) if k is None else k,)
+    return knn_probes(
+        train,
+        train_labels,
+        test,
+        test_labels,
+        n_classes,
+        counts=counts,
+        temperature=temperature,
+        hashes=hashes,
+    )[0]
+
+
+def knn_probes(
+    train: Rows,
+    train_labels: Int[np.ndarray, " n"],
+    test: Queries,
+    test_labels: Int[np.ndarray, " m"],
+    n_classes: int,
+    *,
+    counts: Sequence[int] = NEIGHBOUR_COUNTS,
+    temperature: float = TEMPERATURE,
+    hashes: Hashes | None = None,
+) -> list[ProbeResult]:
+    """Return the probe's result for several numbers of neighbours, of one search.
+
+    Args:
+        train: (n, d) features, NumPy or torch.
+        train_labels: (n,) class codes.
+        test: (m, d) features.
+        test_labels: (m,) class codes.
+        n_classes: number of classes c.
+        counts: numbers of neighbours, each from 1 to n.
+        temperature: of the weights exp(cosine / temperature).
+        hashes: of train and test rows, as for `knn_probe`.
+
+    Raises:
+        UsageError: where a count or the temperature is not positive, or a count is
+            over n.
+        Undecidable: where training or test rows are missing, or of one class only.
+    """
+    _check_options(counts, temperature, len(train_labels))
+    shares = np.bincount(train_labels, minlength=n_classes) / max(len(train_labels), 1)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def scores_of(count: int) -> Callable[[], tuple[None, Float[np.ndarray, "m c"]]]:
+        def scores() -> tuple[None, Float[np.ndarray, "m c"]]:
+            if not found:
+                found.append(nearest(train, test, max(counts), hashes=hashes))
+            indices, cosines = (one[:, :count] for one in found[0])
+            votes = vote(train_labels[indices], cosines, n_classes, temperature)
+            votes[np.isneginf(cosines[:, 0])] = shares
+            return None, votes
+
+        return scores
+
+    return [
+        probe_result(
+            scores=scores_of(count),
+            train_labels=train_labels,
+            test_labels=test_labels,
+            n_classes=n_classes,
+            details={"k": count, "temperature": temperature},
+        )
+        for count in counts
+    ]
+
+
+def _check_options(counts: Sequence[int], temperature: float, n: int) -> None:
+    shown = ", ".join(str(count) for count in counts)
+    if not counts or min(counts) < 1 or not temperature > 0:
         raise UsageError(
             "knn: neighbours and temperature",
-            found=f"k = {k}, temperature = {temperature}",
+            found=f"k = {shown}, temperature = {temperature}",
             expected="k of at least 1 and a temperature above 0",
         )
-    used = min(k, len(train))
-    shares = np.bincount(train_labels, minlength=n_classes) / max(len(train), 1)
-
-    def scores() -> tuple[None, Float[np.ndarray, "m c"]]:
-        indices, cosines = nearest(train, test, used, hashes=hashes)
-        votes = vote(train_labels[indices], cosines, n_classes, temperature)
-        votes[np.isneginf(cosines[:, 0])] = shares
-        return None, votes
-
-    return probe_result(
-        scores=scores,
-        train_labels=train_labels,
-        test_labels=test_labels,
-        n_classes=n_classes,
-        details={"k": used, "temperature": temperature},
-    )
+    if max(counts) > max(n, 1):
+        raise UsageError(
+            "knn: more neighbours than training rows",
+            found=f"k = {shown}, n = {n}",
+            expected=f"k from 1 to {n}",
+            fix="ask for fewer neighbours, or pass more rows",
+        )

@@ -5,6 +5,7 @@ and torch arrays alike, in float64. Rows are independent of each other, so that 
 of any length is scored block by block.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -37,6 +38,8 @@ _SOURCE = "Kalibhat et al. 2022, Section 4"
     needs="rows",
     range="(-∞, ∞)",
     direction="lower",
+    degree=1,
+    invariances=("duplication",),
     cost="O(n d)",
     source=_SOURCE,
     misleads="scales with the features, so models cannot be compared by it; for signed "
@@ -71,6 +74,8 @@ def feature_mean(features: Rows) -> Scores:
     range="[0, ∞)",
     bounds=(0.0, None),
     direction="lower",
+    degree=1,
+    invariances=("duplication",),
     cost="O(n d)",
     source=_SOURCE,
     misleads="scales with the features, so models cannot be compared by it",
@@ -103,6 +108,8 @@ def feature_std(features: Rows) -> Scores:
     range="[0, ∞)",
     bounds=(0.0, None),
     direction="lower",
+    degree=1,
+    invariances=("duplication",),
     cost="O(n d)",
     source=_SOURCE + ", Fig. 5",
     misleads="scales with the features; in supervised networks a great norm often goes "
@@ -136,6 +143,8 @@ def l1_norm(features: Rows) -> Scores:
     range="0, or from 1/sqrt(d - 1) to sqrt(d - 1)",
     bounds=(0.0, None),
     direction="higher",
+    degree=0,
+    invariances=("duplication",),
     cost="O(n d)",
     source=_SOURCE,
     misleads="its range grows with d; an outlier feature that all rows share gives all "
@@ -172,6 +181,8 @@ def z_max(features: Rows) -> Scores:
     range="[0, ∞)",
     bounds=(0.0, None),
     direction="higher",
+    degree=-1,
+    invariances=("duplication",),
     cost="O(n d)",
     source="Kalibhat et al. 2022, Eq. 2",
     misleads="Q(c h) = Q(h) / c: models, layers, or a model before and after training "
@@ -206,6 +217,8 @@ def q_score(features: Rows) -> Scores:
     range="[0, sqrt(d - 1)]",
     bounds=(0.0, None),
     direction="higher",
+    degree=0,
+    invariances=("duplication",),
     cost="O(n d)",
     source="ours, after Kalibhat et al. 2022, Eq. 2",
     misleads="with signed features L1 measures size, not the noise of weak activations",
@@ -379,9 +392,13 @@ def mean_score(scores: Float[np.ndarray, " n"]) -> Estimate:
     Returns:
         The mean; an interval of 1.96 standard errors (ddof 1) from two rows on.
     """
-    mean = float(scores.mean())
+    # A power of two, which changes no digit, keeps squares of 1e200 finite.
+    peak = float(np.abs(scores).max())
+    unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
+    shares = scores / unit
+    mean = float(shares.mean()) * unit
     if len(scores) < 2:
         return Estimate(mean)
-    error = float(scores.std(ddof=1)) / len(scores) ** 0.5
+    error = float(shares.std(ddof=1)) * unit / len(scores) ** 0.5
     half = float(scipy.special.ndtri((1 + CONFIDENCE) / 2)) * error
     return Estimate(mean, (mean - half, mean + half), {"interval": "normal"})

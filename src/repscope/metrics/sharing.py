@@ -10,8 +10,24 @@ from repscope.metrics.row_sums import RowBlock, Rows, row_sums
 
 # A score this many robust deviations below the median stands apart from the bulk.
 LOW_SCORE_DEVIATIONS = 5.0
+# Features whose negative part is below this share of their magnitude count as positive.
+NEGATIVE_MINIMUM_SHARE = 1e-3
 # Turns the median distance below the median into a standard deviation, for a normal.
 _NORMAL_CONSISTENCY = 1.4826
+
+
+def takes_both_signs(magnitude: float, total: float) -> bool:
+    """Return whether more than rounding of the features' magnitude is negative.
+
+    Args:
+        magnitude: sum of |h_ik| over rows and features.
+        total: sum of h_ik.
+
+    Example:
+        >>> takes_both_signs(4.0, 4.0), takes_both_signs(4.0, 2.0)
+        (False, True)
+    """
+    return bool((magnitude - total) / 2 > NEGATIVE_MINIMUM_SHARE * magnitude)
 
 
 def argmax_shares(features: Rows) -> Float[Array, " d"]:
@@ -47,6 +63,8 @@ def _argmax_shares(block: RowBlock) -> Float[Array, " d"]:
     range="[1/d, 1]",
     bounds=(0.0, 1.0),
     direction="lower",
+    degree=0,
+    invariances=("duplication",),
     cost="O(n d)",
     source="Kalibhat et al. 2022, Appendix A.1 (the trivial solution)",
     misleads="signed features are standardised first, since one coordinate of a vision "
@@ -83,6 +101,8 @@ def argmax_concentration(counts: Float[np.ndarray, " d"]) -> float:
     range="[1, d]",
     bounds=(1.0, None),
     direction="lower",
+    degree=0,
+    invariances=("duplication",),
     cost="O(n d)",
     source="Kalibhat et al. 2022, Eq. 4 (column norms) and Appendix A.1",
     misleads="a feature in other units than the rest carries it alone",
@@ -108,7 +128,8 @@ def shared_feature_index(column_l1: Float[np.ndarray, " d"]) -> float:
     mean = column_l1.mean()
     if mean == 0:
         raise Undecidable("all features are zero")
-    return float(column_l1.max() / mean)
+    # A mean of equal numbers may be rounded upwards.
+    return max(1.0, float(column_l1.max() / mean))
 
 
 @metric(
@@ -120,6 +141,8 @@ def shared_feature_index(column_l1: Float[np.ndarray, " d"]) -> float:
     bounds=(0.0, 0.5),
     direction="lower",
     minimum_n=20,
+    degree=0,
+    invariances=("duplication",),
     cost="O(n log n)",
     source="Rousseeuw, Croux 1993, Eq. 1.3, one-sided",
     misleads="a group of more than half of the rows is the bulk itself",

@@ -5,31 +5,62 @@ array, a file read in blocks, shards on many machines and ranks of a job give th
 value.
 """
 
-import io
-import zipfile
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
+from scipy.linalg.blas import dnrm2, dsyr, dsyrk
 
-from repscope._arrays import Array, as_double, as_matrix, host, namespace
-from repscope._checking import InputError, Undecidable
-from repscope._numerics import Eigen, class_sums, safe_eigh, symmetric_product
-
-# What reading a damaged archive may raise.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
+from repscope._arrays import (
+    Array,
+    Spectrum,
+    as_double,
+    as_matrix,
+    host,
+    is_on_device,
+    namespace,
 )
+from repscope._checking import InputError, Undecidable
+from repscope._eigen import (
+    Eigen,
+    eigenvalue_pair,
+    eigenvalues_with_term,
+    safe_eigh,
+)
+from repscope._numerics import row_blocks, symmetric_product
+from repscope.representations.summed_state import (
+    LEAST_SQUARES,
+    archive_of,
+    arrays_of,
+    check_squares,
+    check_width,
+    rows_at_once,
+    sum_of_squares,
+)
+
+# Rows and columns of the part that is mirrored at once.
+_MIRROR = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Both spectra of a feature matrix.
+
+    Args:
+        eigenvalues: (d,) of the centred covariance, descending; at most n - 1 of them
+            are not 0.
+        singular_values: (d,) of the uncentred feature matrix, descending; at most n of
+            them are not 0.
+    """
+
+    eigenvalues: Spectrum
+    singular_values: Spectrum
 
 
 class Moments:
     """Count, mean and scatter of the rows seen, in float64; mergeable.
 
-    Each batch is centred on its own mean before the product, and states are merged by
+    Each block is centred on its own mean before the product, and states are merged by
 
         delta = mean_b - mean_a,  n = n_a + n_b,  mean = mean_a + delta n_b / n
         scatter = scatter_a + scatter_b + delta delta^T n_a n_b / n
@@ -51,62 +82,131 @@ class Moments:
     def __init__(self, d: int) -> None:
         self.n = 0
         self.mean = np.zeros(d)
-        self.scatter = np.zeros((d, d))
+        # In BLAS's order; only the lower triangle is kept up while rows come in.
+        self._scatter = np.zeros((d, d), order="F")
+        self._is_mirrored = True
+        # Whether squares have vanished that deviations have not.
+        self._has_vanished = False
 
     @property
     def d(self) -> int:
         """Feature dimensions."""
         return len(self.mean)
 
+    @property
+    def scatter(self) -> Float[np.ndarray, "d d"]:
+        """Sum over rows of (x - mean)(x - mean)^T.
+
+        Raises:
+            InputError: where features vary, but by too little to be squared.
+        """
+        if not self._is_mirrored:
+            _mirror(self._scatter)
+            self._is_mirrored = True
+        if self._has_vanished and np.trace(self._scatter) < LEAST_SQUARES:
+            raise InputError(
+                "moments: deviations too small to square",
+                expected="features that vary by more than 1e-130",
+                fix="multiply all features by a common factor",
+            )
+        return self._scatter
+
+    @scatter.setter
+    def scatter(self, scatter: Float[np.ndarray, "d d"]) -> None:
+        self._scatter = np.array(scatter, dtype=np.float64, order="F")
+        self._is_mirrored, self._has_vanished = True, False
+
     def update(self, features: Shaped[Array, "n d"]) -> "Moments":
         """Add a batch of rows; the product runs where the batch lives.
 
+        Nothing of the batch's size is copied: rows are centred block by block.
+
         Args:
-            features: (n, d), NumPy or torch, finite, any real dtype.
+            features: (n, d), NumPy or torch, finite, any real dtype; no rows change
+                nothing.
 
         Raises:
-            InputError: where the batch has another number of dimensions.
+            InputError: where the batch has another number of dimensions, or values
+                that are not finite or too large to square.
         """
-        doubled = as_double(as_matrix(features))
-        if doubled.shape[1] != self.d:
-            raise InputError(
-                "moments: a batch of another width",
-                found=f"{doubled.shape[1]} dimensions",
-                expected=f"{self.d}",
-            )
+        if getattr(features, "shape", None) == (0, self.d):
+            return self
+        matrix = as_matrix(features)
+        n, d = matrix.shape
+        check_width(d, self.d, "a batch of another width")
+        if is_on_device(matrix):
+            for rows in row_blocks(n, d):
+                self._add_on_device(as_double(matrix[rows, :]))
+            return self
+        step = min(n, rows_at_once(d))
+        # One row more, for the distance between the means of this block and the rest.
+        buffer = np.empty((step + 1, d))
+        for start in range(0, n, step):
+            self._add_block(host(matrix[start : start + step, :]), buffer)
+        return self
+
+    def _add_block(self, block: np.ndarray, buffer: Float[np.ndarray, "b d"]) -> None:
+        k = len(block)
+        centred = buffer[:k]
         # Less the first row, constant features are zero, not the rounding of a mean.
-        first = doubled[:1, :]
-        centred = doubled - first
-        mean = namespace(doubled).mean(centred, axis=0)
+        first = block[0].astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(block, first, out=centred, dtype=np.float64)
+            mean = centred.mean(axis=0)
+            centred -= mean
+            mean += first
+            delta = mean - self.mean
+        if self.n:
+            np.multiply(delta, np.sqrt(self.n / (self.n + k) * k), out=buffer[k])
+            centred = buffer[: k + 1]
+        squares = sum_of_squares(centred)
+        check_squares(squares + k * sum_of_squares(mean), block)
+        if squares < LEAST_SQUARES and centred.any():
+            self._has_vanished = True
+        self._scatter = dsyrk(
+            1.0, centred.T, beta=1.0, c=self._scatter, lower=1, overwrite_c=1
+        )
+        self._is_mirrored = False
+        self.n += k
+        self.mean = self.mean + delta * (k / self.n)
+
+    def _add_on_device(self, block: Float[Array, "b d"]) -> None:
+        xp = namespace(block)
+        first = block[:1, :]
+        centred = block - first
+        mean = xp.mean(centred, axis=0)
         centred -= mean
-        scatter = host(symmetric_product(centred))
-        return self._add(doubled.shape[0], host(first[0, :] + mean), scatter)
+        own = Moments(self.d)
+        own.n, own.mean = block.shape[0], host(first[0, :] + mean)
+        own.scatter = host(symmetric_product(centred))
+        own._has_vanished = bool(xp.any(centred != 0))
+        squares = float(np.trace(own._scatter)) + own.n * sum_of_squares(own.mean)
+        check_squares(squares, host(block))
+        self.merge(own)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Add the rows that another state has seen.
+        """Add the rows that another state has seen; one without rows changes nothing.
 
         Raises:
             InputError: where the other state has another number of dimensions.
         """
-        if other.d != self.d:
-            raise InputError(
-                "moments: states of different widths cannot be merged",
-                found=f"{other.d} dimensions",
-                expected=f"{self.d}",
-            )
-        return self._add(other.n, other.mean, other.scatter)
-
-    def _add(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> "Moments":
-        if n == 0:
+        check_width(other.d, self.d, "states of different widths cannot be merged")
+        if other.n == 0:
             return self
-        total = self.n + n
-        delta = mean - self.mean
-        self.scatter += scatter
+        total = self.n + other.n
+        delta = other.mean - self.mean
+        self._scatter += other._scatter
+        self._is_mirrored = self._is_mirrored and other._is_mirrored
+        self._has_vanished = self._has_vanished or other._has_vanished
         if self.n:
-            self.scatter += np.outer(delta, delta * (self.n * n / total))
-        self.mean = self.mean + delta * (n / total)
-        self.n = total
+            self._add_term(self.n / total * other.n, delta)
+        self.n, self.mean = total, self.mean + delta * (other.n / total)
         return self
+
+    def _add_term(self, factor: float, delta: Float[np.ndarray, " d"]) -> None:
+        """Add factor delta delta^T to the scatter."""
+        self._scatter = dsyr(factor, delta, lower=1, a=self._scatter, overwrite_a=1)
+        self._is_mirrored = False
 
     def without(self, part: "Moments") -> "Moments":
         """Return a new state: these rows less those of `part`, all among them.
@@ -121,8 +221,9 @@ class Moments:
         rest.n = n
         delta = part.mean - self.mean
         rest.mean = self.mean - delta * (part.n / n)
-        rest.scatter = self.scatter - part.scatter
-        rest.scatter -= np.outer(delta, delta * (self.n * part.n / n))
+        np.subtract(self._scatter, part._scatter, out=rest._scatter)
+        rest._has_vanished = self._has_vanished
+        rest._add_term(-self.n / n * part.n, delta)
         return rest
 
     def covariance(self) -> Float[np.ndarray, "d d"]:
@@ -152,8 +253,29 @@ class Moments:
             Undecidable: before any row was seen.
         """
         self._needs_rows()
-        product = self.scatter + np.outer(self.mean, self.mean * self.n)
-        values = np.sqrt(safe_eigh(product).values)
+        eigen = eigenvalues_with_term(self.scatter, self.mean * np.sqrt(self.n))
+        return self._singular(eigen)
+
+    def spectra(self) -> Spectra:
+        """Return the centred and the uncentred spectrum, for the price of one.
+
+        Both have the precision of the scatter: eigenvalues below some d eps of the
+        largest, and singular values below the root of that, are rounding.
+
+        Raises:
+            Undecidable: before any row was seen.
+        """
+        self._needs_rows()
+        vector = self.mean * np.sqrt(self.n)
+        centred, uncentred = eigenvalue_pair(self.scatter, vector)
+        eigenvalues = centred.values / self.n
+        eigenvalues[min(self.n - 1, self.d) :] = 0
+        return Spectra(eigenvalues, self._singular(uncentred))
+
+    def _singular(self, uncentred: Eigen) -> Float[np.ndarray, " d"]:
+        values = np.sqrt(uncentred.values)
+        if values[0] == 0:  # equal rows whose squares have vanished
+            values[0] = np.sqrt(self.n) * dnrm2(self.mean)
         values[min(self.n, self.d) :] = 0
         return values
 
@@ -163,9 +285,17 @@ class Moments:
 
     def to_bytes(self) -> bytes:
         """Return the state as the bytes of an npz archive of plain arrays."""
-        buffer = io.BytesIO()
-        np.savez(buffer, n=np.array(self.n), mean=self.mean, scatter=self.scatter)
-        return buffer.getvalue()
+        if not self._is_mirrored:
+            _mirror(self._scatter)
+            self._is_mirrored = True
+        return archive_of(
+            {
+                "n": np.array(self.n),
+                "mean": self.mean,
+                "scatter": self._scatter,
+                "vanished": np.array(self._has_vanished),
+            }
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Moments":
@@ -174,104 +304,26 @@ class Moments:
         Raises:
             InputError: where the bytes hold no such state.
         """
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                n, mean, scatter = (arrays[k] for k in ("n", "mean", "scatter"))
-        except _DAMAGE as error:
-            raise InputError(f"no saved moments: {error}") from error
+        saved = arrays_of(data, ("n", "mean", "scatter", "vanished"), "moments")
+        n, mean, scatter = saved["n"], saved["mean"], saved["scatter"]
         if mean.ndim != 1 or scatter.shape != (len(mean), len(mean)) or n.shape:
             raise InputError("no saved moments: mean and scatter do not fit together")
-        if {mean.dtype.kind, scatter.dtype.kind} != {"f"} or n.dtype.kind != "i":
+        kinds = {mean.dtype.kind, scatter.dtype.kind}
+        if kinds != {"f"} or n.dtype.kind != "i" or saved["vanished"].dtype != bool:
             raise InputError("no saved moments: numbers of another type")
         state = cls(len(mean))
-        state.n = int(n)
-        state.mean, state.scatter = mean.astype(float), scatter.astype(float)
-        if state.n < 0 or not np.isfinite(state.scatter + state.mean).all():
+        state.n, state.mean = int(n), mean.astype(float)
+        state.scatter = scatter
+        state._has_vanished = bool(saved["vanished"].all())
+        if state.n < 0 or not np.isfinite(state._scatter + state.mean).all():
             raise InputError("no saved moments: impossible numbers")
         return state
 
 
-class ClassMoments:
-    """Per class: count, mean and scalar scatter sum |f - mean_c|^2; mergeable.
-
-    Args:
-        n_classes: number of classes c.
-        d: feature dimensions.
-
-    Source: Chan, Golub, LeVeque 1983, Eqs. 1.4-1.5, once per class. As in the source.
-    """
-
-    def __init__(self, n_classes: int, d: int) -> None:
-        self.counts = np.zeros(n_classes)
-        self.means = np.zeros((n_classes, d))
-        self.scatters = np.zeros(n_classes)
-
-    def update(
-        self, features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
-    ) -> "ClassMoments":
-        """Add a batch of rows with their class codes, 0 to c - 1."""
-        rows = np.asarray(features, dtype=np.float64)
-        n_classes = len(self.counts)
-        batch = ClassMoments(n_classes, rows.shape[1])
-        batch.counts = np.bincount(labels, minlength=n_classes).astype(float)
-        # A common shift keeps the sums small where features have a large mean; less
-        # the first row, constant features are exactly zero.
-        shift = rows[0]
-        shifted = rows - shift
-        seen = np.maximum(batch.counts, 1)[:, None]
-        means = class_sums(shifted, labels, n_classes) / seen
-        shifted -= means[labels]
-        batch.means = (means + shift) * (batch.counts > 0)[:, None]
-        squares = np.einsum("nd,nd->n", shifted, shifted)[:, None]
-        batch.scatters = class_sums(squares, labels, n_classes)[:, 0]
-        return self.merge(batch)
-
-    def merge(self, other: "ClassMoments") -> "ClassMoments":
-        """Add the rows that another state has seen."""
-        total = self.counts + other.counts
-        share = np.divide(
-            other.counts, total, out=np.zeros_like(total), where=total > 0
-        )
-        delta = other.means - self.means
-        squared = np.einsum("cd,cd->c", delta, delta)
-        both = (self.counts > 0) & (other.counts > 0)
-        self.scatters += other.scatters
-        self.scatters[both] += (squared * self.counts * share)[both]
-        self.means = self.means + delta * share[:, None]
-        self.counts = total
-        return self
-
-    def without(self, part: "ClassMoments") -> "ClassMoments":
-        """Return a new state: these rows less those of `part`, all among them."""
-        rest = ClassMoments(*self.means.shape)
-        rest.counts = self.counts - part.counts
-        safe = np.maximum(rest.counts, 1)
-        delta = part.means - self.means
-        rest.means = self.means - delta * (part.counts / safe)[:, None]
-        squared = np.einsum("cd,cd->c", delta, delta)
-        correction = squared * self.counts * part.counts / safe
-        rest.scatters = np.maximum(self.scatters - part.scatters - correction, 0)
-        empty = rest.counts == 0
-        rest.means[empty], rest.scatters[empty] = 0, 0
-        return rest
-
-    @property
-    def variances(self) -> Float[np.ndarray, " c"]:
-        """Per class E |f - mean_c|^2, summed over dimensions; 0 for an empty class."""
-        return self.scatters / np.maximum(self.counts, 1)
-
-    def grouped(self, parents: Int[np.ndarray, " c"]) -> "ClassMoments":
-        """Return the moments of a coarser level: classes merged by parent."""
-        n_coarse = int(parents.max()) + 1
-        coarse = ClassMoments(n_coarse, self.means.shape[1])
-        coarse.counts = np.bincount(parents, weights=self.counts).astype(float)
-        shift = self.means[np.argmax(self.counts > 0)]
-        weighted = (self.means - shift) * self.counts[:, None]
-        seen = np.maximum(coarse.counts, 1)[:, None]
-        means = class_sums(weighted, parents, n_coarse) / seen + shift
-        coarse.means = means * (coarse.counts > 0)[:, None]
-        apart = self.means - coarse.means[parents]
-        squared = self.counts * np.einsum("cd,cd->c", apart, apart)
-        scatters = np.bincount(parents, weights=self.scatters + squared)
-        coarse.scatters = scatters.astype(float)
-        return coarse
+def _mirror(square: Float[np.ndarray, "d d"]) -> None:
+    """Copy the lower triangle of a matrix into the upper one."""
+    for start in range(0, len(square), _MIRROR):
+        stop = start + _MIRROR
+        square[start:stop, stop:] = square[stop:, start:stop].T
+        corner = square[start:stop, start:stop]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
