@@ -362,6 +362,19 @@ def test_ls_metrics_prints_each_with_its_formula(capsys):
     assert printed.count("  formula ") == len(METRICS)
 
 
+def test_ls_metrics_tells_all_of_an_entry_within_the_width(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["ls", "metrics"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    first = lines[lines.index("cdnv") + 1 :]
+    told = [line.split()[0] for line in first[: first.index("")] if line[2] != " "]
+    assert told == [
+        *("title", "family", "formula", "needs", "minimum_n", "degree", "invariances"),
+        *("cost", "range", "direction", "source", "misleads"),
+    ]
+
+
 def test_ls_as_json_holds_everything(capsys):
     assert main(["ls", "metrics", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

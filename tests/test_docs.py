@@ -1,5 +1,6 @@
 """What the documents claim: links lead somewhere, commands and examples are real."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ from repscope._checking import RepscopeError
 from repscope.cli import app
 from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.gate import parse_gates
+from repscope.metrics.catalogue import METRICS
 from repscope.theory.planted import sound
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +26,10 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("repscope ")
 ]
+spec = importlib.util.spec_from_file_location("render", ROOT / "docs" / "render.py")
+assert spec is not None and spec.loader is not None
+render = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(render)
 
 
 def name_of(value):
@@ -61,6 +67,32 @@ def test_the_readme_lists_every_check():
     assert rows == [
         (check.code, check.page, check.title, check.severity) for check in CHECKS
     ]
+
+
+@pytest.mark.parametrize("name", render.DOCUMENTS)
+def test_tables_of_metrics_are_what_the_catalogue_says(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    fresh = render.DOCUMENTS[name](text) == text
+    assert fresh, "stale: run python docs/render.py"
+    rows = re.findall(r"^\| `(\w+)`(?::[^|]*)? \|", text, re.MULTILINE)
+    assert rows == [entry.name for entry in METRICS]
+
+
+def test_a_changed_table_is_stale():
+    fresh = render.readme((ROOT / render.README).read_text(encoding="utf-8"))
+    stale = fresh.replace("| `rankme` |", "| `rank_me` |")
+    assert stale != fresh
+    assert render.readme(stale) == fresh
+
+
+def test_no_cell_of_a_table_is_cut_or_left_empty():
+    for told in (render.COLUMNS, render.README_COLUMNS):
+        for entry in METRICS:
+            row = render.table([entry], told).splitlines()[-1]
+            assert len(re.findall(r"(?<!\\)\|", row)) == len(told) + 1
+            optional = {"better", "unchanged by"}
+            empty = {name for name, cell in told.items() if not cell(entry).strip()}
+            assert empty <= optional
 
 
 def test_the_architecture_names_every_file():

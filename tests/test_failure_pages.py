@@ -115,6 +115,9 @@ def copied(tmp_path, monkeypatch):
     for check in checks:
         (tmp_path / check.page).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / check.page).write_text((ROOT / check.page).read_text("utf-8"))
+    for name, rendered_again in render.DOCUMENTS.items():
+        text = rendered_again((ROOT / name).read_text("utf-8"))
+        (tmp_path / name).write_text(text, encoding="utf-8")
     path = tmp_path / checks[0].page
     path.write_text(path.read_text("utf-8").replace("severity: advisory", "severity:"))
     return tmp_path

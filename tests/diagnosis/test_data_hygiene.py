@@ -18,7 +18,8 @@ from diagnosis.cases import (
     sound,
 )
 from repscope.diagnosis.data_hygiene import CHECK, decide
-from repscope.diagnosis.diagnose import LISTED_ROWS, diagnose
+from repscope.diagnosis.diagnose import diagnose
+from repscope.diagnosis.run_report import LISTED_ROWS
 
 NAMES = ("dead_features", "duplicate_rows", "leaked_rows", "dropped_rows")
 

@@ -19,7 +19,7 @@ from diagnosis.cases import (
     measured,
     sound,
 )
-from repscope.diagnosis.diagnose import LISTED_ROWS, diagnose
+from repscope.diagnosis.diagnose import diagnose
 from repscope.diagnosis.low_quality_samples import (
     AUROC_PREDICTS,
     CHECK,
@@ -28,6 +28,7 @@ from repscope.diagnosis.low_quality_samples import (
     OUTLIER_SHARE,
     decide,
 )
+from repscope.diagnosis.run_report import LISTED_ROWS
 
 LISTED = (7, 8, 9)
 SCORED = measured("q_score", 0.1)

@@ -2,20 +2,32 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float
 
-from repscope._arrays import hash_ids
-from repscope.diagnosis.label_free import with_jackknife
+from repscope._arrays import host
+from repscope.diagnosis.probe_rows import ProbeRows
+from repscope.diagnosis.spectrum import with_jackknife
 from repscope.diagnosis.survey import GroupSums, Survey
-from repscope.metrics import clustering, failure, hierarchy, neighbours, probing
-from repscope.metrics.gram import GramBasis
+from repscope.metrics import (
+    clustering,
+    failure,
+    hierarchy,
+    logistic,
+    nearest_centre,
+    neighbours,
+    neural_collapse,
+    ridge,
+    squared_hinge,
+)
 from repscope.metrics.metric import Estimate, metric_of
 from repscope.metrics.probing import ProbeResult
 from repscope.records import Measurement
+from repscope.representations.class_moments import ClassMoments
 from repscope.representations.representation import (
     Level,
     Representation,
@@ -31,40 +43,6 @@ PREDICTORS = (
     "feature_std",
     "soft_sparsity",
 )
-# Probes see at most this many rows, chosen by the hash of their id.
-PROBE_MAXIMUM_ROWS = 20_000
-_PROBE_SEED = 0x9B0BE
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeRows:
-    """The rows that probes see, features in memory.
-
-    Args:
-        rows: (m,) positions in the representation, ascending.
-        features: (m, d).
-        is_test: (m,) True for test rows.
-        row_hashes: (m,) equal for equal rows.
-    """
-
-    rows: Int[np.ndarray, " m"]
-    features: Float[np.ndarray, "m d"]
-    is_test: Bool[np.ndarray, " m"]
-    row_hashes: UInt64[np.ndarray, " m"]
-
-    @functools.cached_property
-    def standardised(
-        self,
-    ) -> tuple[Float[np.ndarray, "a d"], Float[np.ndarray, "b d"]]:
-        """Train and test features, standardised by the training rows."""
-        return probing.standardise(
-            self.features[~self.is_test], self.features[self.is_test]
-        )
-
-    @functools.cached_property
-    def basis(self) -> GramBasis:
-        """The eigenbasis that all linear probes of these rows share."""
-        return GramBasis.of(self.standardised[0])
 
 
 @dataclass(eq=False)
@@ -81,33 +59,33 @@ class Supervised:
     results: dict[tuple[str, str], ProbeResult] = field(default_factory=dict)
 
 
-def choose_rows(
-    representation: Representation,
-    is_test: Bool[np.ndarray, " n"],
-    row_hashes: UInt64[np.ndarray, " n"],
-) -> ProbeRows:
-    """Return the rows that probes see: all, or 20,000 by the hash of their id."""
-    rows = np.arange(representation.n)
-    if representation.n > PROBE_MAXIMUM_ROWS:
-        order = np.argsort(hash_ids(representation.ids, _PROBE_SEED), kind="stable")
-        rows = np.sort(order[:PROBE_MAXIMUM_ROWS])
-    features = np.asarray(representation.take(rows), dtype=np.float64)
-    return ProbeRows(rows, features, is_test[rows], row_hashes[rows])
+# Functions of class moments, and of all rows' moments too.
+OF_CLASSES: tuple[Callable[..., Estimate | float], ...] = (
+    clustering.cdnv,
+    clustering.within_variance,
+    clustering.between_squared_distance,
+    clustering.variance_share,
+    neural_collapse.nc1_variability,
+    neural_collapse.nc2_norms,
+    neural_collapse.nc2_angles,
+    neural_collapse.nc2_simplex,
+)
+OF_ATTRIBUTES = (clustering.variance_share,)
 
 
-def group_measurements(group: GroupSums, survey: Survey) -> list[Measurement]:
-    """Return the class geometry of a level or attribute, from its class moments."""
+def group_measurements(
+    group: GroupSums,
+    survey: Survey,
+    functions: Sequence[Callable[..., Estimate | float]] = OF_CLASSES,
+) -> list[Measurement]:
+    """Return the class geometry of a level or attribute, from its moments."""
     n, d = survey.moments.n, survey.moments.d
-    functions: tuple[Callable[..., Estimate | float], ...] = (
-        clustering.cdnv,
-        clustering.within_variance,
-        clustering.between_squared_distance,
-        clustering.variance_share,
-    )
     taken = []
     for function in functions:
+        of_all = "total" in inspect.signature(function).parameters
+        whole = (group.whole, survey.moments) if of_all else (group.whole,)
         one = metric_of(function).measured(
-            functools.partial(function, group.whole), n=n, d=d, level=group.level.name
+            functools.partial(function, *whole), n=n, d=d, level=group.level.name
         )
         taken.append(_group_interval(one, function, group, survey))
     return taken
@@ -119,13 +97,16 @@ def _group_interval(
     group: GroupSums,
     survey: Survey,
 ) -> Measurement:
-    if one.value is None or not group.blocks:
+    if one.value is None or one.interval is not None or not group.blocks:
         return one
+    of_all = "total" in inspect.signature(function).parameters
 
     def number(block: int | None) -> float:
-        whole = group.whole
-        moments = whole if block is None else whole.without(group.blocks[block])
-        result = function(moments)
+        classes, total = group.whole, survey.moments
+        if block is not None:
+            classes = classes.without(group.blocks[block])
+            total = total.without(survey.blocks[block]) if of_all else total
+        result = function(classes, total) if of_all else function(classes)
         return result.value if isinstance(result, Estimate) else float(result)
 
     return with_jackknife(one, number, survey.block_sizes)
@@ -142,25 +123,13 @@ def probe_level(
         layer: what to call the features.
         only_linear: skip ridge, nearest neighbours and nearest centres.
     """
-    labels = level.codes[rows.rows]
-    train_labels, test_labels = labels[~rows.is_test], labels[rows.is_test]
-    train, test = rows.standardised
-    raw_train, raw_test = rows.features[~rows.is_test], rows.features[rows.is_test]
-    hashes = rows.row_hashes[~rows.is_test], rows.row_hashes[rows.is_test]
-    c = level.n_classes
+    labelled = rows.of_level(level.name)
     compute: dict[str, Callable[[], ProbeResult]] = {
-        "linear": lambda: probing.logistic_probe(
-            train, train_labels, test, test_labels, c, basis=rows.basis
-        ),
-        "ridge": lambda: probing.ridge_probe(
-            train, train_labels, test, test_labels, c, basis=rows.basis
-        ),
-        "knn": lambda: neighbours.knn_probe(
-            raw_train, train_labels, raw_test, test_labels, c, hashes=hashes
-        ),
-        "ncc": lambda: probing.nearest_centre_probe(
-            raw_train, train_labels, raw_test, test_labels, c
-        ),
+        "linear": lambda: labelled.linear,
+        "squared_hinge": lambda: labelled.squared_hinge,
+        "ridge": lambda: labelled.ridge,
+        "knn": lambda: labelled.neighbours,
+        "ncc": lambda: labelled.nearest_centre,
     }
     taken = Supervised()
     for name, probe in compute.items():
@@ -174,7 +143,7 @@ def probe_level(
             caught: list[ProbeResult] = caught,
         ) -> Estimate:
             caught.append(probe())
-            return _probe_estimate(caught[0], c)
+            return caught[0].estimate
 
         taken.measurements.append(
             entry.measured(
@@ -191,30 +160,41 @@ def probe_level(
     return taken
 
 
-def _probe_estimate(result: ProbeResult, n_classes: int) -> Estimate:
-    accuracy, majority = result.test_accuracy, result.majority
-    skill = (accuracy - majority) / (1 - majority) if majority < 1 else 0.0
-    return Estimate(
-        accuracy,
-        interval=result.interval,
-        details={
-            "skill": float(skill),
-            "chance": result.chance,
-            "majority": majority,
-            "train_accuracy": result.train_accuracy,
-            "converged": result.converged,
-            "n_classes": n_classes,
-            "interval": "Wilson",
-            **result.details,
-        },
+def streamed_nearest_centre(
+    level: Level, representation: Representation, is_test: Bool[np.ndarray, " n"]
+) -> Measurement:
+    """Return the accuracy of nearest class centres over all rows, in two passes.
+
+    Args:
+        level: of all rows.
+        representation: read block by block, first for centres, then for answers.
+        is_test: which rows test.
+    """
+    moments = ClassMoments(level.n_classes, representation.d)
+    for start, block in representation.blocks():
+        rows = slice(start, start + block.shape[0])
+        training = np.flatnonzero(~is_test[rows])
+        if len(training):
+            moments.update(host(block)[training], level.codes[rows][training])
+    return metric_of(nearest_centre.ncc_accuracy).measured(
+        lambda: (
+            nearest_centre.nearest_centre_of_blocks(
+                representation.blocks(), level.codes, is_test, moments
+            ).estimate
+        ),
+        n=int(is_test.sum()),
+        d=representation.d,
+        level=level.name,
+        split="test",
     )
 
 
 PROBE_METRICS: Mapping[str, Callable] = {
-    "linear": probing.linear_accuracy,
-    "ridge": probing.ridge_accuracy,
+    "linear": logistic.linear_accuracy,
+    "squared_hinge": squared_hinge.squared_hinge_accuracy,
+    "ridge": ridge.ridge_accuracy,
     "knn": neighbours.knn_accuracy,
-    "ncc": probing.ncc_accuracy,
+    "ncc": nearest_centre.ncc_accuracy,
 }
 
 
@@ -253,19 +233,16 @@ def subclass_measurement(
     fine: Level, coarse: Level, rows: ProbeRows, *, layer: str = "features"
 ) -> Measurement:
     """Return how well subclasses are told apart within their class."""
-    train, test = rows.standardised
-    features = np.empty_like(rows.features)
-    features[~rows.is_test], features[rows.is_test] = train, test
     return metric_of(hierarchy.subclass_given_class).measured(
         lambda: hierarchy.subclass_given_class(
-            features,
+            rows.supply.base.division.joined,
             fine.codes[rows.rows],
             coarse.codes[rows.rows],
             rows.is_test,
-            probing.ridge_classify,
+            ridge.ridge_classify,
         ),
         n=int(rows.is_test.sum()),
-        d=features.shape[1],
+        d=rows.features.shape[1],
         level=fine.name,
         split="test",
         layer=layer,

@@ -1,13 +1,17 @@
 """One pass over the features: everything that adds up, and everything one row tells.
 
-The pass holds one block of rows at a time. What it leaves - moments, class moments,
+The pass holds one block of rows at a time; a second one follows for what needs the sums
+of the first. What it leaves - moments, class moments,
 scores per row, hashes of rows - is all that the label-free measurements need.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import threadpoolctl
 from jaxtyping import Bool, Float, Int, UInt64
 
 from repscope._arrays import (
@@ -18,19 +22,22 @@ from repscope._arrays import (
     namespace,
 )
 from repscope._checking import InputError, NonFiniteFeatureError
+from repscope._environment import usable_cores
+from repscope.diagnosis.score_columns import ScoreColumns
 from repscope.metrics.intervals import block_of_rows, n_blocks
 from repscope.metrics.samples import sample_scores
-from repscope.metrics.sharing import argmax_shares
+from repscope.metrics.sharing import argmax_shares, takes_both_signs
 from repscope.metrics.sparsity import default_eta, soft_sparsity
-from repscope.representations.moments import ClassMoments, Moments
+from repscope.representations.class_moments import ClassMoments
+from repscope.representations.moments import Moments
 from repscope.representations.representation import Level, Representation
+
+Prepared = TypeVar("Prepared")
 
 # A d x d scatter of this width takes 2 GB; wider features must be pooled first.
 MAXIMUM_D = 16_384
 # Values of a part of a block that fits into a processor's cache (2 MB in float64).
 CACHE_VALUES = 2**18
-# Features whose negative part is below this share of their magnitude count as positive.
-NEGATIVE_MINIMUM_SHARE = 1e-3
 # Class moments are kept per jackknife block up to this many numbers in all.
 CLASS_BLOCK_VALUES = 2**25
 
@@ -55,7 +62,7 @@ class Survey:
         blocks: moments of each jackknife block; empty where none are kept.
         block_sizes: rows of each block.
         groups: level or attribute name -> class moments.
-        scores: per-row scores by name.
+        scores: per-row scores by name; of single precision above 2,097,152 rows.
         argmax: (d,) how often each feature is the greatest of its row, ties shared;
             of standardised features where some are negative.
         column_l1: (d,) mean over rows of |feature|, standardised where some are
@@ -130,15 +137,56 @@ def _in_cache(block: Array) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
+def _over_blocks(
+    representation: Representation,
+    prepare: Callable[[int, Array], Prepared],
+    tasks: Sequence[Callable[[Prepared], None]],
+) -> None:
+    """Give every block to every task, in order, while the next block is prepared.
+
+    The tasks of a block run beside one another and must not share what they change. One
+    core is left out of the products, so that threads do not wait for one another.
+    """
+    blas_threads = max(usable_cores() - 1, 1)
+    with (
+        threadpoolctl.threadpool_limits(blas_threads, user_api="blas"),
+        ThreadPoolExecutor(len(tasks)) as pool,
+    ):
+        running: list[Future[None]] = []
+        for start, stored in representation.blocks():
+            prepared = prepare(start, stored)
+            for task in running:
+                task.result()
+            running = [pool.submit(task, prepared) for task in tasks]
+        for task in running:
+            task.result()
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A block of rows in float64, those of one jackknife block beside each other.
+
+    Args:
+        rows: their numbers.
+        values: the features.
+        block_of: the jackknife block of each, ascending.
+    """
+
+    rows: Int[np.ndarray, " b"]
+    values: Array
+    block_of: Int[np.ndarray, " b"]
+
+
 class _Pass:
     """The state of the pass, changed by each block."""
 
     def __init__(self, representation: Representation) -> None:
         self.representation = representation
         self.levels = (*representation.levels, *representation.attributes)
-        d = representation.d
-        self.n_blocks = max(n_blocks(representation.n, d), 1)
-        self.block_of = block_of_rows(representation.ids, self.n_blocks)
+        n, d = representation.n, representation.d
+        self.n_blocks = max(n_blocks(n, d), 1)
+        block_of = block_of_rows(representation.ids, self.n_blocks)
+        self.block_of = block_of.astype(np.int16)
         self.moments = [Moments(d) for _ in range(self.n_blocks)]
         n_values = sum(level.n_classes for level in self.levels) * d * self.n_blocks
         self.group_blocks = self.n_blocks if n_values <= CLASS_BLOCK_VALUES else 1
@@ -149,39 +197,53 @@ class _Pass:
             for level in self.levels
         }
         self.argmax = np.zeros(d)
-        self.scores: dict[str, list[np.ndarray]] = {}
-        self.hashes: list[np.ndarray] = []
+        self.magnitude = 0.0
+        self.scores = ScoreColumns(n)
+        self.hashes = np.zeros(n, dtype=np.uint64)
         self.is_negative = False
 
-    def add(self, start: int, stored: Array) -> None:
-        """Take in one block of rows."""
-        block = as_double(stored)
-        rows = slice(start, start + block.shape[0])
-        if block.shape[1] > 1:  # a single feature has none to stand out from
-            for name, score in sample_scores(block).items():
-                self.scores.setdefault(name, []).append(host(score))
-            self.argmax += host(argmax_shares(block))
-        self.is_negative |= bool(namespace(block).any(block < 0))
-        values = host(block)
-        self.hashes += [hash_rows(values[part]) for part in _in_cache(block)]
-        block_of = self.block_of[rows]
-        for number in range(self.n_blocks):
-            own = np.flatnonzero(block_of == number)
-            if len(own):
-                self._add_part(number, block, rows, own)
+    def run(self) -> None:
+        """Take in all blocks of rows."""
+        tasks = (self._score, self._add, self._hash)
+        _over_blocks(self.representation, self._prepared, tasks)
 
-    def _add_part(
-        self,
-        number: int,
-        block: Array,
-        rows: slice,
-        own: Int[np.ndarray, " k"],
-    ) -> None:
-        part = block if len(own) == block.shape[0] else block[own]
-        self.moments[number].update(part)
-        for level in self.levels:
-            group = self.groups[level.name][number % self.group_blocks]
-            group.update(host(part), level.codes[rows][own])
+    def _prepared(self, start: int, stored: Array) -> _Rows:
+        own = self.block_of[start : start + stored.shape[0]]
+        if self.n_blocks == 1:
+            return _Rows(start + np.arange(len(own)), as_double(stored), own)
+        # Moved as stored, which is a quarter of float64 for float16.
+        order = np.argsort(own, kind="stable")
+        return _Rows(start + order, as_double(stored[order]), own[order])
+
+    def _score(self, block: _Rows) -> None:
+        """Take in what rows tell by themselves."""
+        if not self.is_negative:
+            self.is_negative = bool(namespace(block.values).any(block.values < 0))
+        if block.values.shape[1] == 1:  # a single feature has none to stand out from
+            return
+        for name, score in sample_scores(block.values).items():
+            values = host(score)
+            self.scores.put(name, block.rows, values)
+            if name == "l1_norm":
+                self.magnitude += float(values.sum())
+        if not self.is_negative:
+            self.argmax += host(argmax_shares(block.values))
+
+    def _hash(self, block: _Rows) -> None:
+        values = host(block.values)
+        for part in _in_cache(block.values):
+            self.hashes[block.rows[part]] = hash_rows(values[part])
+
+    def _add(self, block: _Rows) -> None:
+        """Take in what rows add up to."""
+        present = np.unique(block.block_of)
+        ends = np.searchsorted(block.block_of, present, side="right")
+        for number, first, end in zip(present, [0, *ends], ends, strict=False):
+            values = block.values[first:end]
+            self.moments[number].update(values)
+            for level in self.levels:
+                group = self.groups[level.name][number % self.group_blocks]
+                group.update(values, level.codes[block.rows[first:end]])
 
     def finished(self, n_dropped: int) -> Survey:
         """Merge the parts into a survey."""
@@ -189,11 +251,11 @@ class _Pass:
         for part in self.moments:
             whole.merge(part)
         keeps_blocks = self.n_blocks > 1
-        scores = {name: np.concatenate(p) for name, p in self.scores.items()}
-        is_negative = self.is_negative and _takes_both_signs(whole, scores)
-        argmax, column_l1, sparsity = _second_pass(
-            self.representation, whole, self.argmax, scores, is_negative
+        total = whole.n * float(whole.mean.sum())
+        is_negative = self.is_negative and (
+            whole.d == 1 or takes_both_signs(self.magnitude, total)
         )
+        second = _SecondPass(self, whole, is_negative)
         return Survey(
             representation=self.representation,
             n_dropped=n_dropped,
@@ -201,10 +263,10 @@ class _Pass:
             blocks=tuple(self.moments) if keeps_blocks else (),
             block_sizes=np.array([part.n for part in self.moments]),
             groups={level.name: self._group(level) for level in self.levels},
-            scores=scores | sparsity,
-            argmax=argmax,
-            column_l1=column_l1,
-            row_hashes=np.concatenate(self.hashes),
+            scores=second.scores,
+            argmax=second.argmax,
+            column_l1=second.column_l1,
+            row_hashes=self.hashes,
             is_negative=is_negative,
         )
 
@@ -216,45 +278,52 @@ class _Pass:
         return GroupSums(level, whole, tuple(parts) if self.group_blocks > 1 else ())
 
 
-def _takes_both_signs(
-    moments: Moments, scores: Mapping[str, Float[np.ndarray, " n"]]
-) -> bool:
-    """Return whether more than rounding of the features' magnitude is negative."""
-    if "l1_norm" not in scores:
-        return True
-    magnitude = float(scores["l1_norm"].sum())
-    negative = (magnitude - moments.n * float(moments.mean.sum())) / 2
-    return negative > NEGATIVE_MINIMUM_SHARE * magnitude
+def _doubled(start: int, stored: Array) -> tuple[int, Array]:
+    return start, as_double(stored)
 
 
-def _second_pass(
-    representation: Representation,
-    moments: Moments,
-    argmax: Float[np.ndarray, " d"],
-    scores: Mapping[str, Float[np.ndarray, " n"]],
-    is_negative: bool,
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"], dict[str, np.ndarray]]:
-    """Return what needs the first pass: argmax shares, column norms, soft sparsity."""
-    if moments.d == 1:
-        return np.array([float(moments.n)]), np.abs(moments.mean), {}
-    eta = default_eta(scores["maximum"])
-    deviations = np.sqrt(np.maximum(np.diag(moments.scatter), 0) / moments.n)
-    safe = np.where(deviations > 0, deviations, 1.0)
-    sparsity, column_l1 = [], np.zeros(moments.d)
-    if is_negative:
-        argmax = np.zeros(moments.d)
-    for _, stored in representation.blocks():
-        sparsity.append(host(soft_sparsity(stored, eta=eta)))
-        if not is_negative:
-            continue
-        block = host(stored)
-        for part in _in_cache(block):
-            standard = (block[part] - moments.mean) / safe
-            argmax += argmax_shares(standard)
-            column_l1 += np.abs(standard).sum(axis=0) / moments.n
-    if not is_negative:
-        column_l1 = np.abs(moments.mean)
-    return argmax, column_l1, {"soft_sparsity": np.concatenate(sparsity)}
+class _SecondPass:
+    """What needs the first pass: argmax shares, column norms, soft sparsity.
+
+    Args:
+        first: the pass.
+        moments: of all rows.
+        is_negative: whether features take both signs; they are standardised then.
+    """
+
+    def __init__(self, first: _Pass, moments: Moments, is_negative: bool) -> None:
+        self.scores = first.scores.without("maximum")
+        self.argmax, self.column_l1 = first.argmax, np.abs(moments.mean)
+        if moments.d == 1:
+            self.argmax = np.array([float(moments.n)])
+            return
+        self.eta, self.is_negative = default_eta(first.scores["maximum"]), is_negative
+        self.mean, deviations = np.zeros(moments.d), np.ones(moments.d)
+        if is_negative:
+            deviations = np.sqrt(np.maximum(np.diag(moments.scatter), 0) / moments.n)
+            self.mean, self.column_l1 = moments.mean, np.zeros(moments.d)
+        self.inverse = 1 / np.where(deviations > 0, deviations, 1.0)
+        if first.is_negative:  # what was counted is not all
+            self.argmax = np.zeros(moments.d)
+        tasks = [self._add_sparsity, *([self._count] if first.is_negative else [])]
+        _over_blocks(first.representation, _doubled, tasks)
+        if is_negative:
+            self.column_l1 /= moments.n
+
+    def _add_sparsity(self, block: tuple[int, Array]) -> None:
+        start, values = block
+        inactive = host(soft_sparsity(values, eta=self.eta))
+        rows = np.arange(start, start + len(inactive))
+        self.scores.put("soft_sparsity", rows, inactive)
+
+    def _count(self, block: tuple[int, Array]) -> None:
+        values = host(block[1])
+        for part in _in_cache(values):
+            standard = values[part] - self.mean
+            standard *= self.inverse
+            self.argmax += argmax_shares(standard)
+            if self.is_negative:
+                self.column_l1 += np.abs(standard, out=standard).sum(axis=0)
 
 
 def survey(representation: Representation, *, drop_nonfinite: bool = False) -> Survey:
@@ -274,8 +343,13 @@ def survey(representation: Representation, *, drop_nonfinite: bool = False) -> S
             expected=f"at most {MAXIMUM_D:,}",
             fix="pool feature maps over positions, or project to fewer dimensions",
         )
-    kept, n_dropped = without_nonfinite(representation, drop=drop_nonfinite)
-    state = _Pass(kept)
-    for start, block in kept.blocks():
-        state.add(start, block)
+    state, n_dropped = _Pass(representation), 0
+    try:
+        state.run()
+    except InputError:
+        kept, n_dropped = without_nonfinite(representation, drop=drop_nonfinite)
+        if n_dropped == 0:  # another fault than a row to drop
+            raise
+        state = _Pass(kept)
+        state.run()
     return state.finished(n_dropped)

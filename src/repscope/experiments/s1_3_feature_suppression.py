@@ -18,7 +18,8 @@ from repscope.experiments.experiment import (
     Quantity,
     Workplace,
 )
-from repscope.metrics.probing import ProbeResult, logistic_probe, standardise
+from repscope.metrics.logistic import logistic_probe
+from repscope.metrics.probing import ProbeResult, standardise
 from repscope.representations.embed import embed
 from repscope.training.engine import train
 from repscope.training.recipe import (

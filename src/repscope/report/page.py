@@ -96,6 +96,7 @@ def render(record: RunRecord, samples: Samples) -> str:
         policy=content_security_policy(script),
         copy=_json({name: to_dict(getattr(record, name)) for name in _COPIED}),
         glossary=_Glossary(record.glossary),
+        families=_families(record),
         steps=first_steps(record),
         groups=_grouped(record.findings),
         figures=[
@@ -186,6 +187,16 @@ class _Glossary:
     def title(self, measurement: Measurement) -> str:
         place = self._index.get(measurement.formula)
         return self.formulas[place - 1].title if place else measurement.name
+
+
+def _families(record: RunRecord) -> list[tuple[str, list[Measurement]]]:
+    """Return the measurements under their headings, in the order of the glossary."""
+    families = {one.id: one.family for one in record.glossary}
+    known = dict.fromkeys([*families.values(), ""])
+    groups: dict[str, list[Measurement]] = {family: [] for family in known}
+    for one in record.measurements:
+        groups[families.get(one.formula, "")].append(one)
+    return [(family, taken) for family, taken in groups.items() if taken]
 
 
 @dataclass(frozen=True)
