@@ -16,7 +16,7 @@ USE := $(VENV)/.installed-to-use
 DEVELOP := $(VENV)/.installed-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench
+.PHONY: help setup demo test test-slow check bench bench-disagreements
 
 help:
 	@echo "make demo       set up, then train three encoders of real digits and diagnose them"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-slow  the large and trained experiments"
 	@echo "make check      format, lint, types, tests, doctests: what CI runs"
 	@echo "make bench      speed and memory; prints the rows of benchmarks/RESULTS.md"
+	@echo "make bench-disagreements  installs other tools; writes docs/disagreements.md"
 	@echo "make setup      set up for development alone"
 
 $(BIN)/python:
@@ -63,5 +64,17 @@ check: $(DEVELOP)
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow"
 
-bench: $(DEVELOP)
-	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit; done
+# Other tools, in an environment of their own: nothing here may change ours.
+PEERS := .peers
+$(PEERS)/.installed: benchmarks/peers.txt constraints.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@echo "installing the peers into $(PEERS) ..."
+	@$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.txt
+	@touch $@
+
+bench: $(DEVELOP) $(PEERS)/.installed
+	@for file in benchmarks/bench_*.py; do \
+	  REPSCOPE_PEERS=$(PEERS)/bin/python $(BIN)/python $$file || exit; done
+
+bench-disagreements: $(DEVELOP) $(PEERS)/.installed
+	$(BIN)/python benchmarks/disagreements.py $(PEERS)/bin/python
