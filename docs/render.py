@@ -1,7 +1,9 @@
-"""Render what the pages of failures take from the code: facts, thresholds, outputs.
+"""Render what the documents take from the code: checks, metrics, outputs of examples.
 
 Run: python docs/render.py writes the pages; python docs/render.py --check writes
-nothing and exits 1 where one is stale. Between <!-- facts -->, <!-- thresholds --> or
+nothing and exits 1 where one is stale. The tables of metrics, in docs/metrics.md and
+between <!-- metrics --> and <!-- end --> of README.md, come from the catalogue. In the
+pages of failures, between <!-- facts -->, <!-- thresholds --> or
 <!-- output --> and <!-- end --> nothing is written by hand but the meaning of a
 threshold. What an example prints may differ in the last digits between machines; it is
 stale where words or larger differences of a number do.
@@ -13,12 +15,14 @@ import io
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from repscope.diagnosis.check import Check
 from repscope.diagnosis.checks import CHECKS
+from repscope.metrics.catalogue import FAMILIES
+from repscope.metrics.metric import Metric, metric_of
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
@@ -29,6 +33,45 @@ NUMBER = re.compile(r"(?<![A-Za-z\d.])\d+(?:\.\d+)?")
 # Numbers of an example are the same up to this share, or this much.
 RELATIVE, ABSOLUTE = 0.05, 0.021
 ROW = re.compile(r"^\| `([\w.]+)` \| [^|]* \| (.*) \|$")
+
+METRICS_PAGE, README = "docs/metrics.md", "README.md"
+TABLES = re.compile(r"<!-- metrics -->\n.*?<!-- end -->\n", flags=re.DOTALL)
+METRICS_INTRODUCTION = """# Metrics
+
+Written by `python docs/render.py` from `src/repscope/metrics/catalogue.py`;
+`repscope ls metrics` prints the same. n rows, d feature dimensions, c classes, q views;
+h_ik feature k of row i; λ eigenvalues of the centred covariance (ddof 0), descending.
+Logarithms are natural unless a formula says otherwise, and all statistics are taken in
+float64. A number that the data cannot decide is null, with a reason.
+
+In Python each is a function, and `measure` takes all that some features allow:
+
+```py
+from repscope.metrics.measuring import measure
+
+for one in measure(features, labels={"fine": fine, "coarse": coarse}):
+    print(one.key, one.value, one.interval, one.reason)
+```
+
+"Unchanged by": scale, a common factor c > 0 of all features; shift, a constant vector
+added to every row; rotation of the feature space; duplication, every row twice. Where
+the value takes on a power of c, that power is named instead. Each metric is held
+against these columns by `tests/metrics/check_metric.py`.
+"""
+NEEDS = {
+    "rows": "features",
+    "spectrum": "features",
+    "labels": "labels",
+    "probe": "labels",
+    "failure": "labels",
+    "views": "views",
+    "attribute": "labels or an attribute",
+    "reference": "labels, other features",
+    "pair": "other features",
+    "curve": "epochs or layers",
+    "images": "images",
+    "heatmaps": "heatmaps",
+}
 
 
 def page_of(check: Check) -> Path:
@@ -133,12 +176,108 @@ def rendered(check: Check, text: str) -> str:
     return BLOCK.sub(block, text)
 
 
+def cell(text: str) -> str:
+    """Return text as it is within one cell of a table."""
+    return re.sub(r"([|*<~])", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """Return text of a cell as code, which nothing in it can end."""
+    return "`" + " ".join(text.replace("`", "").split()).replace("|", "\\|") + "`"
+
+
+def laws(entry: Metric) -> str:
+    """Return what changes nothing, and the power of the features' scale."""
+    same = ["scale", *entry.invariances] if entry.degree == 0 else entry.invariances
+    power = "" if entry.degree == 1 else f"^{entry.degree}"
+    scaled = [f"times c{power}"] if entry.degree else []
+    return "; ".join(part for part in [", ".join(same), *scaled] if part)
+
+
+def direction(entry: Metric) -> str:
+    """Return which way is better; nothing where neither is."""
+    words = {"none": "", "target": f"target {entry.target}"}
+    return words.get(entry.direction, f"{entry.direction} is better")
+
+
+def range_and_direction(entry: Metric) -> str:
+    """Return the range and which way is better, in one cell."""
+    return "; ".join(filter(None, [cell(entry.range), direction(entry)]))
+
+
+COLUMNS: dict[str, Callable[[Metric], str]] = {
+    "metric": lambda entry: f"`{entry.name}`: {cell(entry.title)}",
+    "formula": lambda entry: code(entry.formula),
+    "needs": lambda entry: NEEDS[entry.needs],
+    "range": lambda entry: cell(entry.range),
+    "better": lambda entry: direction(entry).removesuffix(" is better"),
+    "least n": lambda entry: str(entry.minimum_n),
+    "unchanged by": laws,
+    "cost": lambda entry: cell(entry.cost),
+    "source": lambda entry: cell(entry.source),
+    "misleads": lambda entry: cell(entry.misleads),
+}
+README_COLUMNS: dict[str, Callable[[Metric], str]] = {
+    "metric": lambda entry: f"`{entry.name}`",
+    **{name: COLUMNS[name] for name in ("formula", "needs")},
+    "range; better": range_and_direction,
+    **{name: COLUMNS[name] for name in ("least n", "cost", "source", "misleads")},
+}
+
+
+def table(
+    entries: Sequence[Metric], columns: dict[str, Callable[[Metric], str]]
+) -> str:
+    """Return a table with a row for each metric."""
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for entry in entries:
+        cells = " | ".join(told(entry) for told in columns.values())
+        lines.append(f"| {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def families() -> Iterator[tuple[str, list[Metric]]]:
+    """Yield the title and the metrics of each family that has any."""
+    for title, functions in FAMILIES.items():
+        if functions:
+            yield title, [metric_of(function) for function in functions]
+
+
+def metrics_page(_: str = "") -> str:
+    """Return the page of all metrics, whatever it was."""
+    parts = [f"## {title}\n\n{table(own, COLUMNS)}" for title, own in families()]
+    return "\n".join([METRICS_INTRODUCTION, *parts])
+
+
+def readme(text: str) -> str:
+    """Return README.md with the tables of metrics as the catalogue has them now."""
+    parts = [
+        f"<details>\n<summary>{title}: {', '.join(entry.name for entry in own)}"
+        f"</summary>\n\n{table(own, README_COLUMNS)}\n</details>\n"
+        for title, own in families()
+    ]
+    tables = "\n".join(parts)
+    return TABLES.sub(lambda _: f"<!-- metrics -->\n{tables}<!-- end -->\n", text)
+
+
+DOCUMENTS: dict[str, Callable[[str], str]] = {
+    METRICS_PAGE: metrics_page,
+    README: readme,
+}
+
+
 def stale_pages() -> Iterator[tuple[Path, str]]:
     """Yield each page that differs from what the code gives, with its new text."""
     for check in CHECKS:
         path = page_of(check)
         old = path.read_text(encoding="utf-8")
         new = rendered(check, old)
+        if new != old:
+            yield path, new
+    for name, render_again in DOCUMENTS.items():
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        new = render_again(old)
         if new != old:
             yield path, new
 
