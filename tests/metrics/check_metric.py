@@ -219,7 +219,8 @@ def check_least_n(entry: Metric) -> None:
     for one in measured(entry, data.supply()).values():
         assert one.value is None
         assert one.n < entry.minimum_n
-        assert f"at least {entry.minimum_n} rows are needed" in one.reason
+        kind = "test rows" if one.split == "test" else "rows"
+        assert f"at least {entry.minimum_n} {kind} are needed" in one.reason
 
 
 CHECKS: Mapping[str, Callable[[Metric], None]] = {

@@ -42,7 +42,7 @@ def test_golden_values_by_hand():
     # Two classes, each of variance 1, their centres 10 apart.
     moments = class_moments(GOLDEN_ROWS, GOLDEN_LABELS)
     assert clustering.cdnv(moments).value == pytest.approx(0.01, rel=1e-14)
-    assert clustering.within_variance(moments) == 1
+    assert clustering.within_variance(moments).value == 1
     assert clustering.between_squared_distance(moments) == pytest.approx(100)
     # B = 4 * 25, W = 4: (100 - 1 * 4/2) / 104.
     assert clustering.variance_share(moments) == pytest.approx(98 / 104)
@@ -91,7 +91,9 @@ def test_cdnv_equals_distances_of_scipy():
 
 
 def test_coinciding_centres_are_infinite_in_the_matrix():
-    moments = class_moments([[1.0], [3.0], [0.0], [4.0], [9.0]], [0, 0, 1, 1, 2])
+    moments = class_moments(
+        [[1.0], [3.0], [0.0], [4.0], [9.0], [9.0]], [0, 0, 1, 1, 2, 2]
+    )
     found = clustering.cdnv_matrix(moments).values
     assert found[0, 1] == found[1, 0] == np.inf
     assert found[0, 2] == pytest.approx((1 + 0) / 2 / 49)
@@ -470,7 +472,7 @@ def test_squares_beyond_float64_are_undecidable(name):
 
 
 def test_constant_features_have_no_width():
-    assert clustering.within_variance(constant()) == 0
+    assert clustering.within_variance(constant()).value == 0
     assert clustering.between_squared_distance(constant()) == 0
 
 
@@ -485,7 +487,29 @@ def test_empty_classes_play_no_part():
         )
 
 
-def test_singleton_classes_have_no_width_and_a_distance():
-    estimate = clustering.cdnv(class_moments([[0.0], [3.0]], [0, 1]))
-    assert estimate.value == 0
-    assert estimate.details == {"median": 0.0, "n_pairs": 1, "n_infinite": 0}
+@pytest.mark.parametrize("name", ["cdnv", "within_variance"])
+def test_classes_of_one_row_are_left_out_and_counted(name):
+    rows, labels = blobs(60, 3, 3)
+    more = np.concatenate([rows, [[9.0, 9.0, 9.0], [-9.0, 0.0, 9.0]]])
+    spread = np.concatenate([labels + 1, [0, 6]])
+    compute = getattr(clustering, name)
+    found = compute(class_moments(more, spread))
+    expected = compute(class_moments(rows, labels))
+    assert found.value == pytest.approx(expected.value, rel=1e-12)
+    assert found.details["single_row_classes"] == found.details["few_rows"] == 2
+    assert expected.details["single_row_classes"] == expected.details["few_rows"] == 0
+    few = compute(class_moments(rows[:21], labels[:21]))
+    assert (few.details["single_row_classes"], few.details["few_rows"]) == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["cdnv", "within_variance"])
+def test_no_class_of_two_rows_has_no_width(name):
+    moments = class_moments([[0.0], [3.0], [5.0]], [0, 1, 2])
+    with pytest.raises(Undecidable, match="^no class has two rows"):
+        getattr(clustering, name)(moments)
+
+
+def test_one_class_of_two_rows_has_no_pair():
+    moments = class_moments([[0.0], [3.0], [5.0]], [0, 0, 2])
+    with pytest.raises(Undecidable, match="^fewer than two classes have two rows"):
+        clustering.cdnv(moments)

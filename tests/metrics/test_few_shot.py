@@ -170,6 +170,15 @@ def test_neither_scale_nor_offset_changes_anything(scale):
         assert found.value == pytest.approx(expected, abs=1e-12)
 
 
+def test_codes_without_any_row_are_no_classes():
+    features, labels = blobs(2.0)
+    expected = few_shot_accuracy(features, labels, IS_TEST, IDS)
+    found = few_shot_accuracy(features, 3 * labels + 2, IS_TEST, IDS)
+    assert found == expected
+    assert found.details["chance"] == 0.25
+    assert found.details["short_classes"] == found.details["absent_classes"] == 0
+
+
 def test_classes_with_few_rows_give_all_they_have(drawn):
     labels = np.array([0] * 50 + [1] * 2 + [2] * 50 + [0, 1, 2, 3])
     is_test = np.arange(len(labels)) >= 102

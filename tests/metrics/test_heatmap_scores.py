@@ -109,6 +109,7 @@ def test_images_without_energy_or_object_are_left_out_and_counted():
         (lambda heat, mask: (-heat, mask), "energies"),
         (lambda heat, mask: (heat * np.nan, mask), "energies"),
         (lambda heat, mask: (heat, mask[:, :3]), "masks"),
+        (lambda heat, mask: (heat, 255 * mask.astype(np.uint8)), "True and False"),
     ],
 )
 def test_bad_heatmaps_are_refused(score, spoil, said):

@@ -26,6 +26,12 @@ def test_repeats_are_all_but_the_first_of_equal_rows(values, rows):
     assert hygiene.duplicate_rows(hashes) == len(rows) / len(values)
 
 
+def test_each_repeat_is_traced_to_the_first_of_its_kind():
+    hashes = np.array([5, 7, 5, 8, 7, 5], dtype=np.uint64)
+    assert hygiene.originals(hashes, hygiene.repeats(hashes)).tolist() == [0, 1, 0]
+    assert hygiene.originals(hashes, np.arange(0)).tolist() == []
+
+
 def test_planted_duplicates_are_found_row_by_row():
     one = planted.duplicates(planted.sound(500, 16), share=0.3)
     hashes = hash_rows(one.features)

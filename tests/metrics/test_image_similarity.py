@@ -145,6 +145,8 @@ def test_other_shapes_and_other_ranges_are_refused(score):
     images = pictures(2)
     with pytest.raises(InputError, match="one for each image"):
         score(images, images[:, :8])
+    with pytest.raises(InputError, match="pictures"):
+        score(images[..., 0], images[..., 0])
     with pytest.raises(InputError, match="divide bytes by 255"):
         score(images, images * 255)
 

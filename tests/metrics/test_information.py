@@ -48,7 +48,18 @@ def test_mutual_information_is_the_mean_over_seeds_with_students_interval():
 def test_mutual_information_prints_its_caveats_beside_the_value():
     said = mutual_information(result_of([1.0])).details["caveats"]
     assert "infinite" in said
-    assert "logarithm of the pairs" in said
+    assert "above the logarithm of the pairs it is evaluated on is not to be" in said
+
+
+@pytest.mark.parametrize(
+    ("bits", "beyond"), [([1.0, 2.0], False), ([10.6], False), ([1.0, 10.7], True)]
+)
+def test_an_estimate_beyond_its_pairs_is_kept_and_said_to_be(bits, beyond):
+    found = mutual_information(result_of(bits))
+    assert found.value == pytest.approx(np.mean(bits))
+    assert found.details["beyond_pairs"] is beyond
+    assert found.details["log2_pairs_bits"] == 10.6
+    assert type(found.details["nats"]) is float
 
 
 def test_one_seed_has_no_interval_and_no_seed_no_value():

@@ -134,6 +134,19 @@ def test_shuffled_ids_give_another_number():
     assert wrong.details["warnings"]
 
 
+@pytest.mark.parametrize("form", [np.asarray, torch.from_numpy])
+def test_rows_with_ids_are_views_of_the_objects_they_name(form):
+    views = views_of(40, 5, 6)
+    order = np.random.default_rng(0).permutation(200)
+    rows, ids = views.reshape(-1, 6)[order], np.repeat(np.arange(40), 5)[order]
+    found = lidar_of_views(form(rows), ids)
+    expected = lidar_of_views(views, np.arange(40))
+    assert found.value == pytest.approx(expected.value, rel=1e-10)
+    assert found.interval == pytest.approx(expected.interval, rel=1e-9)
+    with pytest.raises(InputError, match="^object_ids: one entry per row"):
+        lidar_of_views(form(rows), ids[:-1])
+
+
 def test_a_flat_matrix_is_refused():
     flat = views_of().reshape(-1, 6)
     message = "views: a flat matrix does not say which rows are views of one object"

@@ -1,5 +1,6 @@
 """`measure` takes what the data allow, and says of the rest what it needs."""
 
+import dataclasses
 import math
 import re
 
@@ -14,6 +15,7 @@ from metrics.check_metric import check_sane
 from metrics.planted_variants import planted_data
 from repscope._checking import InputError, NonFiniteFeatureError, UsageError
 from repscope.diagnosis.diagnose import diagnose
+from repscope.metrics import measured_rows
 from repscope.metrics.catalogue import METRICS
 from repscope.metrics.measuring import FROM_ELSEWHERE, measure
 from repscope.representations.representation import Representation
@@ -56,7 +58,14 @@ def test_features_alone_give_what_needs_nothing_else():
         ("alignment", "needs views"),
         ("occlusion_cosine", "needs occluded"),
         ("gaussian_pair_information", "needs other features of the same rows"),
-        ("mutual_information", "needs images"),
+        (
+            "mutual_information",
+            "needs images: call repscope.metrics.mine.train_mine",
+        ),
+        (
+            "pointing_game",
+            "needs heatmaps: call repscope.metrics.heatmap_scores.pointing_game",
+        ),
     ],
 )
 def test_a_metric_named_without_what_it_needs_says_so(name, reason):
@@ -160,6 +169,91 @@ def test_rows_that_are_not_finite_are_refused_by_number():
         measure(DATA.features, views=DATA.views * np.inf)
     with pytest.raises(NonFiniteFeatureError, match="^other: 1 row"):
         measure(DATA.features, other=features)
+
+
+@pytest.mark.parametrize("where", ["features", "views", "other"])
+def test_rows_that_are_not_finite_are_dropped_everywhere(where):
+    data = {"features": DATA.features, "views": DATA.views, "other": DATA.other}
+    broken = {name: values.copy() for name, values in data.items()}
+    broken[where][7].flat[3] = np.nan
+    kept = np.arange(len(DATA.features)) != 7
+    names = ["dropped_rows", "cdnv", "alignment", "cka_linear", "occlusion_cosine"]
+    found, expected = (
+        measure(
+            **rows,
+            names=names,
+            labels=labels,
+            given={"occluded": occluded},
+            drop_nonfinite=True,
+        )
+        for rows, labels, occluded in [
+            (broken, DATA.fine, DATA.occluded),
+            (
+                {name: values[kept] for name, values in data.items()},
+                DATA.fine[kept],
+                DATA.occluded[kept],
+            ),
+        ]
+    )
+    assert found[1:] == expected[1:]
+    assert found[0].details["count"] == 1
+    assert found[0].value == pytest.approx(1 / len(DATA.features))
+    assert expected[0].value == 0
+
+
+def test_one_name_may_be_given_alone():
+    assert measure(DATA.features, names="rankme") == (
+        measure(DATA.features, names=["rankme"])
+    )
+
+
+def test_what_no_metric_asks_for_is_met_with_what_they_do():
+    message = "unknown ingredient in given 'ocluded'\n  fix: did you mean occluded?"
+    with pytest.raises(UsageError, match="^" + re.escape(message)):
+        measure(DATA.features, given={"ocluded": DATA.occluded})
+
+
+def test_an_embedding_brings_labels_and_layer_along(tmp_path, monkeypatch):
+    known = Representation.of(DATA.features, labels=DATA.fine)
+    stored = dataclasses.replace(known, layer="block2")
+
+    class Stored:
+        def titled(self):
+            return stored
+
+    monkeypatch.setattr(
+        measured_rows,
+        "as_embedding",
+        lambda given: Stored() if isinstance(given, str) else None,
+    )
+    (one,) = measure("folder", names="cdnv")
+    (same,) = measure(DATA.features, labels=DATA.fine, names="cdnv")
+    assert (one.value, one.layer) == (same.value, "block2")
+    (pair,) = measure(DATA.other, other="folder", names="cka_linear")
+    (as_array,) = measure(DATA.other, other=DATA.features, names="cka_linear")
+    assert pair == as_array
+
+
+def test_other_features_may_be_a_file_or_a_representation(tmp_path):
+    np.save(tmp_path / "other.npy", DATA.other)
+    forms = [DATA.other, tmp_path / "other.npy", Representation.of(DATA.other)]
+    found = [measure(DATA.features, other=one, names="cka_linear") for one in forms]
+    assert found[0] == found[1] == found[2]
+    ids = [f"image {row}" for row in range(len(DATA.features))]
+    known = Representation.of(DATA.features, ids=ids)
+    turned = Representation.of(DATA.other, ids=ids[::-1])
+    with pytest.raises(InputError, match="^other: features of the same images"):
+        measure(known, other=turned, names="cka_linear")
+
+
+@pytest.mark.filterwarnings("error")
+def test_tensors_that_ask_for_gradients_are_detached():
+    features = torch.from_numpy(DATA.features).clone().requires_grad_()
+    other = torch.from_numpy(DATA.other).clone().requires_grad_()
+    names = ["q_score", "effective_rank", "cka_linear", "argmax_concentration"]
+    found = measure(features, other=other, names=names)
+    expected = measure(features.detach(), other=other.detach(), names=names)
+    assert found == expected
 
 
 def test_other_rows_are_refused():

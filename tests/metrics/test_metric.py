@@ -1,5 +1,7 @@
 """A metric knows its range and needs; a number without an answer keeps its reason."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,22 @@ def test_what_is_not_finite_never_becomes_a_value(estimate):
     assert found.value is None
     assert found.interval is None
     assert found.reason == NOT_FINITE == "the number is not finite"
+
+
+@pytest.mark.parametrize(
+    ("least", "n", "split", "reason"),
+    [
+        (1, 0, "all", "no rows"),
+        (1, 0, "test", "no test rows"),
+        (1, 0, "train", "no training rows"),
+        (2, 1, "test", "n = 1; at least 2 test rows are needed"),
+        (2, 1, "train", "n = 1; at least 2 training rows are needed"),
+        (2, 0, "all", "n = 0; at least 2 rows are needed"),
+    ],
+)
+def test_too_few_rows_are_named_by_their_split(least, n, split, reason):
+    entry = dataclasses.replace(ENTRY, minimum_n=least)
+    assert entry.measured(one_half, n=n, split=split).reason == reason
 
 
 def test_laws_are_declared_beside_the_metric():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from repscope._checking import InputError, UsageError
+from repscope._checking import InputError, NonFiniteFeatureError, UsageError
 from repscope.metrics.information import mutual_information
 from repscope.metrics.mine import MineSettings, train_mine
 
@@ -62,8 +62,34 @@ def test_images_are_flattened_and_standardised():
     assert train_mine(images, features * 1e6 - 5, settings=settings).bits == (
         pytest.approx(one.bits, abs=1e-3)
     )
-    assert one.cap_bits == pytest.approx(math.log2(12 * 8))
+    assert one.log2_pairs_bits == pytest.approx(math.log2(12 * 8))
     assert (one.n_train, one.n_evaluated) == (48, 12)
+
+
+def test_a_bound_may_exceed_the_logarithm_of_its_pairs_and_says_so():
+    one = correlated(4000, 4, 0.0)[0]
+    settings = MineSettings(
+        steps=800,
+        batch=256,
+        width=64,
+        learning_rate=2e-3,
+        held_out=0.001,
+        seeds=(0,),
+        device="cpu",
+    )
+    found = mutual_information(train_mine(one, one, settings=settings))
+    assert found.details["log2_pairs_bits"] == pytest.approx(math.log2(4 * 3))
+    assert found.value > found.details["log2_pairs_bits"]
+    assert found.details["beyond_pairs"] is True
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["inputs", "features"])
+def test_rows_that_are_not_finite_are_refused_by_number(name, wrong):
+    pair = dict(zip(("inputs", "features"), correlated(40, 2, 0.5), strict=True))
+    pair[name][7, 1] = wrong
+    with pytest.raises(NonFiniteFeatureError, match=f"^{name}: 1 row .* row 7"):
+        train_mine(**pair)
 
 
 @pytest.mark.parametrize(("inputs", "features"), [(30, 40), (10, 10)])

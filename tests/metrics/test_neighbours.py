@@ -164,3 +164,21 @@ def test_several_numbers_of_neighbours_share_one_search(monkeypatch):
         assert one.margins == pytest.approx(other.margins)
         assert one.details["k"] == k
         assert knn_accuracy(one).value == other.test_accuracy
+
+
+@pytest.mark.parametrize(
+    ("n", "taken", "left_out"),
+    [(300, [5, 20, 200], None), (50, [5, 20], (200,)), (4, [4], (5, 20, 200))],
+)
+def test_default_counts_beyond_the_rows_are_left_out_and_told(n, taken, left_out):
+    features, labels = rows(n, 3), np.arange(n) % 2
+    found = knn_probes(features, labels, features[:4], labels[:4], 2)
+    assert [one.details["k"] for one in found] == taken
+    assert {one.details.get("counts_left_out") for one in found} == {left_out}
+
+
+def test_a_count_that_was_asked_for_is_refused_by_name():
+    features, labels = rows(30, 3), np.arange(30) % 2
+    message = "^knn: more neighbours than training rows\n  found: k = 31, n = 30"
+    with pytest.raises(UsageError, match=message):
+        knn_probes(features, labels, features, labels, 2, counts=(5, 31))

@@ -127,6 +127,22 @@ def test_variability_of_unequal_classes_weighs_rows_within_and_classes_between()
     assert nc1(rows, labels) == pytest.approx(expected, rel=1e-9)
 
 
+def test_classes_of_one_row_are_left_out_of_the_variability():
+    rows, labels = blobs(60, 4, 3)
+    more = np.concatenate([rows, [[9.0, 9.0, 9.0, 0.0], [-9.0, 0.0, 9.0, 5.0]]])
+    sums_of_all = sums(more, np.concatenate([labels + 1, [0, 6]]))
+    found = neural_collapse.nc1_variability(*sums_of_all)
+    expected = neural_collapse.nc1_variability(*sums(rows, labels))
+    assert found.value == pytest.approx(expected.value, rel=1e-10)
+    share = pytest.approx(expected.details["within_share"], rel=1e-10)
+    assert found.details == {
+        "rank": 2,
+        "within_share": share,
+        "single_row_classes": 2,
+        "few_rows": 2,
+    }
+
+
 def test_collapsed_classes_have_no_variability():
     rows = simplex(5)[np.arange(100) % 5] + 3
     assert nc1(rows, np.arange(100) % 5) < 1e-14
@@ -243,6 +259,14 @@ def coinciding():
         (
             lambda: neural_collapse.nc1_variability(*sums(np.eye(3), [1, 1, 1])),
             "fewer than two classes have samples",
+        ),
+        (
+            lambda: neural_collapse.nc1_variability(*sums(np.eye(3), [0, 1, 2])),
+            "no class has two rows: variances within are unknown",
+        ),
+        (
+            lambda: neural_collapse.nc1_variability(*sums(np.eye(3), [0, 1, 1])),
+            "fewer than two classes have two rows: variances within are unknown",
         ),
         (
             lambda: neural_collapse.nc1_variability(*coinciding()),

@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from repscope._checking import Undecidable
+from repscope.metrics.measuring import measure
 from repscope.metrics.metric import metric_of
 from repscope.metrics.sharing import (
     LOW_SCORE_DEVIATIONS,
@@ -66,7 +67,9 @@ def test_sums_may_be_scaled_and_reordered(function):
 def test_sums_of_nothing_are_undecidable():
     with pytest.raises(Undecidable, match="^no rows$"):
         argmax_concentration(np.zeros(3))
-    with pytest.raises(Undecidable, match="^all features are zero$"):
+    with pytest.raises(
+        Undecidable, match="^all features are zero, or signed and constant$"
+    ):
         shared_feature_index(np.zeros(3))
 
 
@@ -139,3 +142,15 @@ def test_few_rows_are_undecidable():
     )
     assert one.value is None
     assert one.reason == "n = 19; at least 20 rows are needed"
+
+
+def test_one_row_says_nothing_of_rows_alike():
+    names = ["argmax_concentration", "shared_feature_index"]
+    for row in ([1.0, -2.0, 3.0], [1.0, 2.0, 3.0]):
+        greatest, index = measure(np.array([row]), names=names)
+        assert greatest.reason == "n = 1; at least 2 rows are needed"
+        signed = min(row) < 0
+        assert (index.value is None) == signed
+        assert index.reason == (
+            "all features are zero, or signed and constant" if signed else None
+        )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,12 @@ def alignment(views: Views, *, exponent: float = EXPONENT) -> Estimate:
 
     Returns:
         From 0 (views agree) to 2^exponent; lower is better. The interval is Student's t
-        over images.
+        over images. Details: `zero_images`, images left out for a view of zeros.
 
     Raises:
         InputError: for another shape.
         UsageError: where the exponent is not positive.
+        Undecidable: where every image has a view of zeros.
 
     Source: Wang, Isola 2020, Eq. 4, alpha = 2. As in the source, over all pairs.
     """
@@ -119,6 +121,10 @@ def alignment(views: Views, *, exponent: float = EXPONENT) -> Estimate:
     xp = namespace(doubled)
     n, q, d = doubled.shape
     unit = xp.reshape(unit_rows(xp.reshape(doubled, (n * q, d))), (n, q, d))
+    has_direction = host(xp.all(xp.any(unit != 0, axis=2), axis=1))
+    if not has_direction.any():
+        raise Undecidable("every image has a view without direction: all zero")
+    unit = unit[xp.asarray(np.flatnonzero(has_direction)), :, :]
     if exponent == 2:
         # Less the first view, equal views are at 0, not the rounding of a mean.
         shifted = unit - unit[:, :1, :]
@@ -126,7 +132,9 @@ def alignment(views: Views, *, exponent: float = EXPONENT) -> Estimate:
         distances = xp.sum(apart**2, axis=(1, 2)) * (2 / (q - 1))
     else:
         distances = _mean_powers(unit, exponent)
-    return mean_over_images(host(distances), bounds=(0.0, 2.0**exponent))
+    estimate = mean_over_images(host(distances), bounds=(0.0, 2.0**exponent))
+    zero_images = {"zero_images": int((~has_direction).sum())}
+    return replace(estimate, details={**estimate.details, **zero_images})
 
 
 def _mean_powers(unit: Views, exponent: float) -> Scores:

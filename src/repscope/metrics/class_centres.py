@@ -5,7 +5,7 @@ of two, so that neither a large common mean nor an extreme scale costs a digit.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import array_api_compat
 import numpy as np
@@ -84,6 +84,31 @@ class ClassCentres:
             variances=variances,
             roundings=CENTRE_ROUNDING**2 * (lengths + variances),
             unit=unit,
+        )
+
+    def of_several_rows(self) -> "ClassCentres":
+        """Return the classes of two rows at least; one row tells no variance.
+
+        Raises:
+            Undecidable: where fewer than two classes have two rows.
+        """
+        several = self.counts > 1
+        if several.sum() < 2:
+            at_least = (
+                "fewer than two classes have" if several.any() else "no class has"
+            )
+            raise Undecidable(f"{at_least} two rows: variances within are unknown")
+        return (
+            self
+            if several.all()
+            else replace(
+                self,
+                classes=self.classes[several],
+                counts=self.counts[several],
+                centres=self.centres[several],
+                variances=self.variances[several],
+                roundings=self.roundings[several],
+            )
         )
 
     def squared_distances(self) -> Float[np.ndarray, "k k"]:

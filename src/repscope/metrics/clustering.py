@@ -26,7 +26,7 @@ class CdnvMatrix:
     """CDNV of each pair of classes.
 
     Args:
-        classes: (k,) codes of the classes with rows, ascending.
+        classes: (k,) codes of the classes with two rows at least, ascending.
         values: (k, k) symmetric; infinite where two centres coincide, 0 on the
             diagonal, which is no pair.
     """
@@ -40,15 +40,17 @@ def cdnv_matrix(moments: ClassMoments) -> CdnvMatrix:
 
     V(i, j) = (v_i + v_j) / (2 |mu_i - mu_j|^2), v_c = E |f - mu_c|^2
 
+    Classes of a single row, whose variance is unknown, are left out.
+
     Args:
         moments: per-class moments.
 
     Raises:
-        Undecidable: with fewer than two classes.
+        Undecidable: where fewer than two classes have two rows.
 
     Source: Galanti, György, Hutter 2022, Section 3. As in the source.
     """
-    centres = ClassCentres.of(moments)
+    centres = ClassCentres.of(moments).of_several_rows()
     distances = centres.squared_distances()
     halves = (centres.variances[:, None] + centres.variances[None, :]) / 2
     separate = distances > 0
@@ -58,14 +60,31 @@ def cdnv_matrix(moments: ClassMoments) -> CdnvMatrix:
     return CdnvMatrix(centres.classes, values)
 
 
+def row_counts(moments: ClassMoments) -> dict[str, Detail]:
+    """Return how many classes have a single row, and how many fewer than 8.
+
+    Args:
+        moments: per-class moments.
+
+    Returns:
+        `single_row_classes`, and `few_rows`, those among them.
+    """
+    counts = moments.counts[moments.counts > 0]
+    return {
+        "single_row_classes": int((counts == 1).sum()),
+        "few_rows": int((counts < FEW_ROWS).sum()),
+    }
+
+
 @metric(
     title="class-distance normalised variance",
-    formula="mean over i ≠ j of (v_i + v_j) / (2 |μ_i - μ_j|²), v_c = E|f - μ_c|²",
+    formula="mean over i ≠ j of (v_i + v_j) / (2 |μ_i - μ_j|²), v_c = E|f - μ_c|², "
+    "classes of two rows or more",
     needs="labels",
     range="[0, ∞)",
     bounds=(0.0, None),
     direction="lower",
-    minimum_n=2,
+    minimum_n=4,
     degree=0,
     invariances=("shift", "rotation", "duplication"),
     cost="O(n d + c² d)",
@@ -77,16 +96,21 @@ def cdnv_matrix(moments: ClassMoments) -> CdnvMatrix:
 def cdnv(moments: ClassMoments) -> Estimate:
     """Return the class-distance normalised variance.
 
+    Classes of a single row, whose variance is unknown, are left out: every row twice
+    changes nothing else, but makes them classes of two rows and no variance.
+
     Args:
         moments: per-class moments.
 
     Returns:
         From 0 (every class one point); lower is better. Details: `median` over the
-        same pairs, `n_pairs` (unordered), and `n_infinite`, the pairs with equal
-        centres, which mean and median leave out.
+        same pairs, `n_pairs` (unordered), `n_infinite`, the pairs with equal centres,
+        which mean and median leave out, `single_row_classes`, left out, and `few_rows`,
+        classes of fewer than 8 rows.
 
     Raises:
-        Undecidable: with fewer than two classes, or where all centres coincide.
+        Undecidable: where fewer than two classes have two rows, or all centres
+            coincide.
 
     Source: Galanti, György, Hutter 2022. As in the source.
     """
@@ -99,42 +123,49 @@ def cdnv(moments: ClassMoments) -> Estimate:
         "median": float(np.median(finite)),
         "n_pairs": len(pairs),
         "n_infinite": len(pairs) - len(finite),
+        **row_counts(moments),
     }
     return Estimate(float(finite.mean()), details=details)
 
 
 @metric(
     title="variance within classes",
-    formula="mean over classes of v_c = E|f - μ_c|²",
+    formula="mean over classes of two rows or more of v_c = E|f - μ_c|²",
     needs="labels",
     range="[0, ∞)",
     bounds=(0.0, None),
     direction="none",
-    minimum_n=1,
+    minimum_n=2,
     degree=2,
     invariances=("shift", "rotation", "duplication"),
     cost="O(n d)",
     source=_SOURCE_CDNV,
     misleads="has the units of the features squared: compare only on one scale",
 )
-def within_variance(moments: ClassMoments) -> float:
+def within_variance(moments: ClassMoments) -> Estimate:
     """Return the mean over classes of the mean squared distance to the class centre.
+
+    Classes of a single row, whose variance is unknown, are left out: every row twice
+    changes nothing else, but makes them classes of two rows and no variance.
 
     Args:
         moments: per-class moments.
 
     Returns:
-        From 0, in squared units of the features.
+        From 0, in squared units of the features. Details: `single_row_classes`, left
+        out, and `few_rows`, classes of fewer than 8 rows.
 
     Raises:
-        Undecidable: where no class has samples, or squares exceed float64.
+        Undecidable: where no class has two rows, or squares exceed float64.
 
     Source: Ben-Shaul et al. 2023, Section 3. As in the source.
     """
-    occupied = moments.counts > 0
-    if not occupied.any():
-        raise Undecidable("no class has samples")
-    return in_squared_units(moments.variances[occupied].mean(), 1.0)
+    several = moments.counts > 1
+    if not several.any():
+        told = ("two rows: variances within are unknown", "samples")
+        raise Undecidable(f"no class has {told[not moments.counts.any()]}")
+    value = in_squared_units(moments.variances[several].mean(), 1.0)
+    return Estimate(value, details=row_counts(moments))
 
 
 @metric(

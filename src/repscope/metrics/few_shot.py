@@ -84,9 +84,9 @@ def few_shot_accuracy(
         s^2 / m), with the deviation sd (ddof 1) of the draws, the deviation s (ddof 1)
         over the m test rows of how often each is right, and Student's t of draws - 1
         degrees of freedom; it counts what draws and rows share twice. Details: `sd`,
-        `accuracies` of the draws, `chance` = 1 / c, `majority`, `n_train` rows per
-        draw, `short_classes` with fewer than k training rows, `absent_classes` with
-        none, which count as wrong.
+        `accuracies` of the draws, `chance`, 1 / c for c classes with rows, `majority`,
+        `n_train` rows per draw, `short_classes` with fewer than k training rows,
+        `absent_classes` with none, whose test rows count as wrong.
 
     Raises:
         InputError: where lengths differ.
@@ -104,6 +104,7 @@ def few_shot_accuracy(
     pool, tested = np.flatnonzero(~is_test), np.flatnonzero(is_test)
     if len(tested) == 0:
         raise Undecidable("no test rows")
+    labels = np.unique(labels, return_inverse=True)[1]  # classes without rows are none
     counts = np.bincount(labels[pool], minlength=int(labels.max()) + 1)
     if (counts > 0).sum() < 2:
         raise Undecidable("fewer than two classes have training rows")

@@ -17,7 +17,7 @@ TOP_SHARE = 0.2
 CORE_SHARE, SPURIOUS_SHARE = 0.5, 0.5
 
 Heatmaps = Shaped[np.ndarray, "n h w"]
-Masks = Bool[np.ndarray, "m h2 w2"]
+Masks = Shaped[np.ndarray, "m h2 w2"]
 FeatureTag = Literal["core", "spurious", "noisy"]
 
 _SOURCE = "Kalibhat et al. 2022, Section 5 (heatmaps of single features)"
@@ -30,6 +30,12 @@ def _checked(heatmaps: Heatmaps, masks: Masks) -> Float[np.ndarray, "n p"]:
             "masks: one of the size of each heatmap is needed",
             found=f"shape {masks.shape}",
             expected=f"{heatmaps.shape}",
+        )
+    if masks.dtype != np.bool_:
+        raise InputError(
+            "masks: True and False are needed",
+            found=f"values of type {masks.dtype}",
+            fix="compare with a threshold, such as masks > 0",
         )
     rows = np.asarray(heatmaps, dtype=np.float64).reshape(len(heatmaps), -1)
     if not np.isfinite(rows).all() or (rows < 0).any():

@@ -216,7 +216,7 @@ def suppression_index(
 @metric(
     title="suppression between two trainings",
     formula="1 - (accuracy with the factor - chance) / (accuracy without - chance)",
-    needs="pair",
+    needs="trainings",
     range="(-∞, 1 / (1 - chance) or so]; 0 nothing lost, 1 all lost, negative: gained",
     bounds=(None, None),
     direction="lower",

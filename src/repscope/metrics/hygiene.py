@@ -21,6 +21,24 @@ def repeats(row_hashes: UInt64[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     return np.flatnonzero(is_repeat)
 
 
+def originals(
+    row_hashes: UInt64[np.ndarray, " n"], rows: Int[np.ndarray, " m"]
+) -> Int[np.ndarray, " m"]:
+    """Return for each of some rows the first row that equals it.
+
+    Args:
+        row_hashes: equal for equal rows.
+        rows: positions, such as `repeats` returns.
+
+    Example:
+        >>> hashes = np.array([7, 8, 7, 7], dtype=np.uint64)
+        >>> originals(hashes, np.array([2, 3])).tolist()
+        [0, 0]
+    """
+    first, inverse = np.unique(row_hashes, return_index=True, return_inverse=True)[1:]
+    return first[inverse.reshape(-1)[rows]]
+
+
 @metric(
     title="repeated rows",
     formula="share of rows equal to an earlier row",
@@ -50,7 +68,9 @@ def duplicate_rows(row_hashes: UInt64[np.ndarray, " n"]) -> float:
         >>> duplicate_rows(np.array([7, 7, 8, 7], dtype=np.uint64))
         0.5
     """
-    return len(repeats(row_hashes)) / len(row_hashes)
+    # Sorted in place of a search for the first of each: half the memory.
+    ordered = np.sort(row_hashes)
+    return int((ordered[1:] == ordered[:-1]).sum()) / len(row_hashes)
 
 
 @metric(

@@ -19,13 +19,19 @@ COLOUR_BINS = 8
 # Weights of red, green and blue (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114])
 
-Images = Shaped[np.ndarray, "n h w c"]
-Others = Shaped[np.ndarray, "m h2 w2 c2"]
+Images = Shaped[np.ndarray, "n ..."]
+Others = Shaped[np.ndarray, "m ..."]
 Doubles = Float[np.ndarray, "n h w c"]
 
 
 def _pair(images: Images, reconstructions: Others) -> tuple[Doubles, Doubles]:
-    if images.shape != reconstructions.shape or images.shape[0] == 0:
+    if images.ndim != 4 or images.shape[0] == 0:
+        raise InputError(
+            "images: pictures (n, h, w, c) are needed",
+            found=f"shape {images.shape}",
+            fix="grey ones have c = 1: images[..., None]",
+        )
+    if images.shape != reconstructions.shape:
         raise InputError(
             "reconstructions: one for each image, of its size, is needed",
             found=f"shape {reconstructions.shape}",

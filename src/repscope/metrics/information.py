@@ -5,6 +5,7 @@ number here is that of something less sharp (noise added, values binned, a criti
 finite size) and can be compared only with numbers of the same protocol.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,10 +34,10 @@ RELATIVE_RANK_FLOOR = 1e-10
 
 CAVEATS = (
     "a deterministic encoder of continuous images has infinite mutual information: "
-    "only trends under one fixed protocol mean anything; no estimate can exceed the "
-    "logarithm of the pairs it is evaluated on"
+    "only trends under one fixed protocol mean anything; an estimate near or above the "
+    "logarithm of the pairs it is evaluated on is not to be trusted"
 )
-_NAT_IN_BITS = 1 / np.log(2)
+_NAT_IN_BITS = 1 / math.log(2)
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class MineResult:
         seeds: of the trainings.
         n_train: pairs trained on.
         n_evaluated: pairs held out.
-        cap_bits: logarithm of the marginal pairs evaluated, above which no estimate can
-            lie.
+        log2_pairs_bits: logarithm of the pairs of strangers evaluated. Fewer pairs than
+            exp I do not show what E exp T is, so that estimates near this or above it
+            are not to be trusted; nothing keeps them below.
         steps: of each training.
     """
 
@@ -57,7 +59,7 @@ class MineResult:
     seeds: tuple[int, ...]
     n_train: int
     n_evaluated: int
-    cap_bits: float
+    log2_pairs_bits: float
     steps: int
 
 
@@ -66,7 +68,8 @@ class MineResult:
     formula="mean over seeds of E T - log E exp T', T a trained network on held-out "
     "pairs (x, z) and T' on pairs of different images",
     needs="images",
-    range="at most log2 of the pairs evaluated; about 0 for independent pairs",
+    range="real; about 0 for independent pairs; no limit above: not to be trusted near "
+    "log2 of the pairs evaluated",
     direction="none",
     minimum_n=20,
     degree=0,
@@ -85,8 +88,10 @@ def mutual_information(result: MineResult) -> Estimate:
     Returns:
         Bits, about 0 for independent pairs (slightly negative at times). The interval
         is Student's over seeds: it knows the trainings, not the sample of images.
-        Details: `standard_deviation` over seeds (ddof 1), `nats`, `cap_bits`, and the
-        `caveats` that belong beside the number.
+        Details: `standard_deviation` over seeds (ddof 1), `nats`, `log2_pairs_bits`,
+        the logarithm of the pairs of strangers evaluated, `beyond_pairs`, whether some
+        seed's estimate lies above it (E exp T then hangs on pairs that were not seen),
+        and the `caveats` that belong beside the number.
 
     Raises:
         Undecidable: where no seed was trained.
@@ -99,10 +104,11 @@ def mutual_information(result: MineResult) -> Estimate:
         raise Undecidable("no seed was trained")
     mean = float(bits.mean())
     details: dict[str, Detail] = {
-        "nats": mean / _NAT_IN_BITS,
+        "nats": mean * math.log(2),
         "n_seeds": len(bits),
         "n_evaluated": result.n_evaluated,
-        "cap_bits": result.cap_bits,
+        "log2_pairs_bits": result.log2_pairs_bits,
+        "beyond_pairs": bool((bits > result.log2_pairs_bits).any()),
         "caveats": CAVEATS,
     }
     if len(bits) < 2:

@@ -29,7 +29,7 @@ from repscope._checking import NonFiniteFeatureError, Undecidable, check_length
 from repscope.metrics import augmented, samples, sharing, sparsity
 from repscope.metrics.gram import GramBasis
 from repscope.metrics.probing import standardise
-from repscope.representations.moments import Moments
+from repscope.representations.moments import Moments, Spectra
 from repscope.representations.object_moments import ObjectMoments
 from repscope.representations.representation import Representation
 from repscope.representations.splitting import default_split
@@ -89,6 +89,7 @@ class Ingredients:
         seed: of the default split and of everything drawn.
         unit: a power of two; 1 but for features too great or too small to square.
         given: what cannot be derived from features, by the parameter's name.
+        n_dropped: rows left out because they are not finite.
     """
 
     representation: Representation
@@ -97,6 +98,7 @@ class Ingredients:
     seed: int = 0
     unit: float = 1.0
     given: Mapping[str, Any] = field(default_factory=dict)
+    n_dropped: int = 0
 
     @classmethod
     def of(
@@ -131,7 +133,7 @@ class Ingredients:
             other = _divided(other, _unit(_peak(as_double(other), 0, "other")))
         unit = _unit(peak)
         if unit != 1:
-            sources = (_divided(_whole(representation), unit),)
+            sources = (_divided(whole_rows(representation), unit),)
             representation = dataclasses.replace(
                 representation, sources=sources, kept=None
             )
@@ -156,7 +158,7 @@ class Ingredients:
     @cached_property
     def features(self) -> Shaped[Array, "n d"]:
         """All rows, of the type and on the device they were given."""
-        return _whole(self.representation)
+        return whole_rows(self.representation)
 
     @cached_property
     def doubled(self) -> Float[np.ndarray, "n d"]:
@@ -203,14 +205,19 @@ class Ingredients:
         return moments
 
     @cached_property
+    def spectra(self) -> Spectra:
+        """Both spectra, from one decomposition."""
+        return self.total.spectra()
+
+    @property
     def eigenvalues(self) -> Spectrum:
         """Of the centred covariance, descending."""
-        return self.total.spectrum().values
+        return self.spectra.eigenvalues
 
-    @cached_property
+    @property
     def singular_values(self) -> Spectrum:
         """Of the uncentred features, descending; min(n, d) of them."""
-        return self.total.singular_values()[: self.n]
+        return self.spectra.singular_values[: self.n]
 
     @cached_property
     def covariance(self) -> Float[np.ndarray, "d d"]:
@@ -318,17 +325,13 @@ class Ingredients:
         return self.division.is_test
 
     @property
-    def n_dropped(self) -> int:
-        """Rows left out because they are not finite: none."""
-        return 0
-
-    @property
     def n_kept(self) -> int:
         """Rows left."""
         return self.n
 
 
-def _whole(representation: Representation) -> Shaped[Array, "n d"]:
+def whole_rows(representation: Representation) -> Shaped[Array, "n d"]:
+    """Return all rows as one array, an array in memory as it is."""
     sources = representation.sources
     is_array = len(sources) == 1 and not isinstance(sources[0], Store)
     if is_array and representation.kept is None:

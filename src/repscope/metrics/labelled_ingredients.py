@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from repscope._arrays import as_double, host
+from repscope._checking import Undecidable
 from repscope.data.levels import parents_of
 from repscope.metrics.ingredients import Division, Ingredients, Missing
 from repscope.metrics.logistic import logistic_probe
@@ -95,6 +96,10 @@ class LabelledIngredients:
     def view_predictions(self) -> Int[np.ndarray, "m q"]:
         """What the logistic probe answers on the views of each test row."""
         views = host(as_double(self.base.views))[self.base.is_test]
+        if views.shape[2] != self.base.d:
+            raise Undecidable(
+                f"the views have {views.shape[2]} features, the rows {self.base.d}"
+            )
         train, _ = self.base.division.raw
         rows = np.concatenate([train, views.reshape(-1, self.base.d)])
         is_view = np.arange(len(rows)) >= len(train)
@@ -192,8 +197,8 @@ class LabelledIngredients:
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing."""
-        return 1 / self.n_classes
+        """Accuracy of guessing among the classes that have rows."""
+        return 1 / len(np.unique(self.labels))
 
 
 # What stands for a parameter of one metric under another name: (metric, parameter).
@@ -209,8 +214,6 @@ PARTICULAR: Mapping[tuple[str, str], Callable[[LabelledIngredients], Any]] = {
     ("ncc_linear_ratio", "linear_right"): lambda given: given.right,
     ("suppression_index", "correct"): lambda given: given.right,
     ("suppression_index", "reference_correct"): lambda given: given.right_of_other,
-    ("suppression_between", "correct_with"): lambda given: given.right,
-    ("suppression_between", "correct_without"): lambda given: given.right_of_other,
     ("subclass_given_class", "features"): lambda given: given.base.division.joined,
     ("subclass_given_class", "fine"): lambda given: given.labels,
     ("subclass_given_class", "classify"): lambda given: ridge_classify,

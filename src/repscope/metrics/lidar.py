@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from repscope._arrays import Array
 from repscope._checking import InputError, Undecidable, UsageError
@@ -119,17 +119,19 @@ def lidar(
 
 
 def lidar_of_views(
-    views: Array,
+    views: Shaped[Array, "n q d"] | Shaped[Array, "n d"],
     object_ids: ObjectIds | None = None,
     *,
     delta: float = DELTA,
     delta_relative: float | None = None,
 ) -> Estimate:
-    """Return the LiDAR of (n objects, q views, d features).
+    """Return the LiDAR of views (n objects, q views, d features), or of rows with ids.
 
     Args:
-        views: views[i, k] is view k of object i.
-        object_ids: (n,) where views of one object are spread over several i.
+        views: views[i, k] is view k of object i; with `object_ids` also (n, d), each
+            row a view of the object that its id names.
+        object_ids: (n,) of rows; of objects where views of one are spread over several
+            i.
         delta: as in `lidar`.
         delta_relative: as in `lidar`.
 
@@ -137,7 +139,8 @@ def lidar_of_views(
         From 1 to about min(d, n - 1); higher is better.
 
     Raises:
-        UsageError: for a flat matrix, which does not say what belongs together.
+        UsageError: for a flat matrix without ids, which does not say what belongs
+            together.
         InputError: for another shape, one view per object, or values that are not
             finite.
         Undecidable: as `lidar`.
@@ -149,7 +152,10 @@ def lidar_of_views(
         >>> round(lidar_of_views(views).value, 4)
         2.0
     """
-    objects = ObjectMoments.of_views(views, object_ids)
+    if object_ids is not None and getattr(views, "ndim", 0) == 2:
+        objects = ObjectMoments(views.shape[1]).update(views, object_ids)
+    else:
+        objects = ObjectMoments.of_views(views, object_ids)
     return lidar(objects, delta=delta, delta_relative=delta_relative)
 
 

@@ -64,7 +64,7 @@ def linear_probes(
         UsageError: for an unknown probe, or where C is not positive.
     """
     check_choice("probe", probe, get_args(LinearProbe))
-    if not C > 0:
+    if not 0 < C < np.inf:
         raise UsageError("C: a penalty", found=str(C), expected="above 0")
     decided = [k for k, pair in enumerate(labels) if _why_not(pair) is None]
     # one-class problems have no solution to stack

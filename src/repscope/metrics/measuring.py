@@ -16,6 +16,12 @@ from repscope.metrics.labelled_ingredients import (
     LabelledIngredients,
     Supply,
 )
+from repscope.metrics.measured_rows import (
+    MeasuredRows,
+    detached,
+    opened,
+    other_rows,
+)
 from repscope.metrics.metric import Estimate, Metric, Need
 from repscope.metrics.samples import mean_score
 from repscope.records import Measurement
@@ -26,7 +32,10 @@ FROM_ELSEWHERE: Mapping[Need, str] = {
     "curve": "needs a number for each epoch or layer",
     "images": "needs images",
     "heatmaps": "needs heatmaps",
+    "trainings": "needs the answers of two trainings",
 }
+# What makes their ingredient, where that is not the metric itself.
+_BEGUN_BY = {"mutual_information": "repscope.metrics.mine.train_mine"}
 # Parameters that hold one value for each test row.
 _OF_TEST_ROWS = frozenset(
     {"result", "right", "correct", "correct_with", "ncc_right", "predictions"}
@@ -41,7 +50,7 @@ _BEYOND = "the value leaves the range of floating-point numbers"
 def measure(
     features: Any,
     *,
-    names: Sequence[str] | None = None,
+    names: str | Sequence[str] | None = None,
     labels: Any = None,
     attributes: Mapping[str, Any] | None = None,
     split: Any = None,
@@ -49,21 +58,27 @@ def measure(
     other: Any = None,
     given: Mapping[str, Any] | None = None,
     seed: int = 0,
+    drop_nonfinite: bool = False,
 ) -> tuple[Measurement, ...]:
     """Return the metrics of some features: all that can be taken, or those named.
 
     Args:
-        features: (n, d) array or tensor, a path, a store or a `Representation`, which
-            brings labels, ids and split along.
-        names: metrics of the catalogue; all that these data give by default.
+        features: (n, d) array or tensor, a path, a store, or what brings labels, ids
+            and layer along: a `Representation`, an `Embedding` or its folder, of which
+            the default layer is measured.
+        names: metrics of the catalogue, or one of them; all that these data give by
+            default.
         labels: one array, or a dictionary of level name -> array, fine to coarse.
         attributes: dictionary of factor -> array: what may compete with the labels.
         split: (n,) train or test per row; by default a stratified fifth tests.
         views: (n, q, d) features of q augmented views of each image.
-        other: (n, e) other features of the same rows, to compare with.
+        other: (n, e) other features of the same rows, to compare with, in all forms
+            that features have.
         given: what a metric asks for and features do not tell, by the name of the
             parameter: `occluded`, `transformations`.
         seed: of the default split and of everything drawn.
+        drop_nonfinite: leave out rows with NaN or infinity in features, views or other
+            features, which `dropped_rows` counts; otherwise they are an error.
 
     Returns:
         In the order of the catalogue, level by level; a metric that was named and
@@ -71,7 +86,8 @@ def measure(
 
     Raises:
         InputError: for bad data, naming what, where and how to mend it.
-        UsageError: for a name that is no metric.
+        UsageError: for a name that is no metric, or a key of `given` that no metric
+            asks for.
 
     Example:
         >>> from repscope.theory.planted import with_exact_spectrum
@@ -80,19 +96,38 @@ def measure(
         >>> round(one.value, 6)
         2.0
     """
-    known = {entry.name: entry for entry in METRICS}
-    for name in names or ():
-        check_choice("metric", name, known)
+    named = _named(names)
+    for name in given or ():
+        check_choice("ingredient in given", name, _asked_for())
     representation = Representation.of(
-        features, labels=labels, attributes=attributes, split=split
+        opened(features), labels=labels, attributes=attributes, split=split
     )
-    base = Ingredients.of(
-        representation, views=views, other=other, seed=seed, given=given
+    rows = MeasuredRows(
+        representation,
+        views=detached(views),
+        other=other_rows(other, representation),
+        given={name: detached(value) for name, value in (given or {}).items()},
     )
-    named = METRICS if names is None else [known[name] for name in names]
-    supply = Supply.of(base)
+    rows = rows.without_nonfinite() if drop_nonfinite else rows
+    supply = Supply.of(rows.ingredients(seed))
     taken = (one for entry in named for one in taken_of(entry, supply))
     return tuple(one for one, missing in taken if names is not None or not missing)
+
+
+def _named(names: str | Sequence[str] | None) -> Sequence[Metric]:
+    if names is None:
+        return METRICS
+    known = {entry.name: entry for entry in METRICS}
+    chosen = [names] if isinstance(names, str) else names
+    for name in chosen:
+        check_choice("metric", name, known)
+    return [known[name] for name in chosen]
+
+
+def _asked_for() -> set[str]:
+    """Return what metrics of features ask for, by name."""
+    taken = (entry for entry in METRICS if entry.needs not in FROM_ELSEWHERE)
+    return {name for entry in taken for name in parameters_of(entry)}
 
 
 @functools.cache
@@ -167,7 +202,9 @@ def arguments_of(
         Undecidable: where they cannot be derived from these data.
     """
     if entry.needs in FROM_ELSEWHERE:
-        raise Missing(FROM_ELSEWHERE[entry.needs])
+        own = f"{entry.function.__module__}.{entry.name}"
+        called = _BEGUN_BY.get(entry.name, own)
+        raise Missing(f"{FROM_ELSEWHERE[entry.needs]}: call {called}")
     names = parameters_of(entry)
     return {name: ingredient(name, entry, base, labels) for name in names}
 

@@ -28,6 +28,7 @@ Need = Literal[
     "curve",
     "images",
     "heatmaps",
+    "trainings",
 ]
 # What changes nothing: a constant vector added to all rows, a rotation of the feature
 # space, every row twice.
@@ -131,7 +132,7 @@ class Metric:
         value, reason, estimate = None, None, Estimate(0.0)
         try:
             if n < self.minimum_n:
-                raise Undecidable(f"n = {n}; at least {self.minimum_n} rows are needed")
+                raise Undecidable(_too_few(n, self.minimum_n, split))
             result = compute()
             estimate = result if isinstance(result, Estimate) else Estimate(result)
             ends = estimate.interval or ()
@@ -156,6 +157,13 @@ class Metric:
             formula=self.name,
             details=estimate.details,
         )
+
+
+def _too_few(n: int, least: int, split: str) -> str:
+    kind = {"test": "test ", "train": "training "}.get(split, "")
+    if n == 0 and least == 1:
+        return f"no {kind}rows"
+    return f"n = {n}; at least {least} {kind}rows are needed"
 
 
 def _within(

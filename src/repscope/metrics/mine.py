@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from repscope._arrays import as_double, as_matrix, host
-from repscope._checking import InputError, UsageError
+from repscope._checking import InputError, NonFiniteFeatureError, UsageError
 from repscope._randomness import permutation
 from repscope.metrics.information import MineResult
 from repscope.metrics.probing import standardise
@@ -118,6 +118,7 @@ def train_mine(
 
     Raises:
         InputError: where rows differ in number, or are fewer than 20.
+        NonFiniteFeatureError: where a row of either holds NaN or infinity.
         UsageError: for a device that torch does not know.
 
     Source: Belghazi et al. 2018, Algorithm 1 and Section 3.2. Differs from the source
@@ -125,8 +126,8 @@ def train_mine(
     """
     settings = settings or MineSettings()
     values = host(inputs) if hasattr(inputs, "shape") else np.asarray(inputs)
-    x = host(as_double(as_matrix(values.reshape(len(values), -1), "inputs")))
-    z = host(as_double(as_matrix(features)))
+    x = _finite(values.reshape(len(values), -1), "inputs")
+    z = _finite(features, "features")
     if len(x) != len(z) or len(x) < MINIMUM_PAIRS:
         raise InputError(
             "MINE: pairs of inputs and features are needed",
@@ -151,9 +152,18 @@ def train_mine(
         seeds=settings.seeds,
         n_train=len(rest),
         n_evaluated=n_held_out,
-        cap_bits=math.log2(n_held_out * min(STRANGERS, n_held_out - 1)),
+        log2_pairs_bits=math.log2(n_held_out * min(STRANGERS, n_held_out - 1)),
         steps=settings.steps,
     )
+
+
+def _finite(values: Any, name: str) -> Float[np.ndarray, "n k"]:
+    """Return rows in float64; raise where some are not finite."""
+    rows = host(as_double(as_matrix(values, name)))
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise NonFiniteFeatureError(name, len(bad), int(bad[0]))
+    return rows
 
 
 Pair = tuple[Tensor, Tensor]  # (n k), (n d)

@@ -10,6 +10,7 @@ from repscope.metrics.metric import Estimate, metric
 from repscope.metrics.nearest import Hashes, nearest
 from repscope.metrics.nearest_points import Queries, Rows
 from repscope.metrics.probing import ProbeResult, probe_result
+from repscope.records import Detail
 
 NEIGHBOURS = 20
 # What the specification reports beside each other.
@@ -122,7 +123,7 @@ def knn_probes(
     test_labels: Int[np.ndarray, " m"],
     n_classes: int,
     *,
-    counts: Sequence[int] = NEIGHBOUR_COUNTS,
+    counts: Sequence[int] | None = None,
     temperature: float = TEMPERATURE,
     hashes: Hashes | None = None,
 ) -> list[ProbeResult]:
@@ -134,7 +135,9 @@ def knn_probes(
         test: (m, d) features.
         test_labels: (m,) class codes.
         n_classes: number of classes c.
-        counts: numbers of neighbours, each from 1 to n.
+        counts: numbers of neighbours, each from 1 to n; by default those of 5, 20 and
+            200 that are, or n where none is. `details["counts_left_out"]` tells the
+            others.
         temperature: of the weights exp(cosine / temperature).
         hashes: of train and test rows, as for `knn_probe`.
 
@@ -143,14 +146,21 @@ def knn_probes(
             over n.
         Undecidable: where training or test rows are missing, or of one class only.
     """
-    _check_options(counts, temperature, len(train_labels))
-    shares = np.bincount(train_labels, minlength=n_classes) / max(len(train_labels), 1)
+    n = len(train_labels)
+    left_out: tuple[int, ...] = ()
+    if counts is None:
+        left_out = tuple(count for count in NEIGHBOUR_COUNTS if count > n)
+        counts = [count for count in NEIGHBOUR_COUNTS if count <= n] or [max(n, 1)]
+    details: dict[str, Detail] = {"temperature": temperature}
+    details |= {"counts_left_out": left_out} if left_out else {}
+    most = _check_options(counts, temperature, n)
+    shares = np.bincount(train_labels, minlength=n_classes) / max(n, 1)
     found: list[tuple[np.ndarray, np.ndarray]] = []
 
     def scores_of(count: int) -> Callable[[], tuple[None, Float[np.ndarray, "m c"]]]:
         def scores() -> tuple[None, Float[np.ndarray, "m c"]]:
             if not found:
-                found.append(nearest(train, test, max(counts), hashes=hashes))
+                found.append(nearest(train, test, most, hashes=hashes))
             indices, cosines = (one[:, :count] for one in found[0])
             votes = vote(train_labels[indices], cosines, n_classes, temperature)
             votes[np.isneginf(cosines[:, 0])] = shares
@@ -164,13 +174,14 @@ def knn_probes(
             train_labels=train_labels,
             test_labels=test_labels,
             n_classes=n_classes,
-            details={"k": count, "temperature": temperature},
+            details={"k": count, **details},
         )
         for count in counts
     ]
 
 
-def _check_options(counts: Sequence[int], temperature: float, n: int) -> None:
+def _check_options(counts: Sequence[int], temperature: float, n: int) -> int:
+    """Return the greatest count; raise where one cannot be."""
     shown = ", ".join(str(count) for count in counts)
     if not counts or min(counts) < 1 or not temperature > 0:
         raise UsageError(
@@ -178,10 +189,12 @@ def _check_options(counts: Sequence[int], temperature: float, n: int) -> None:
             found=f"k = {shown}, temperature = {temperature}",
             expected="k of at least 1 and a temperature above 0",
         )
-    if max(counts) > max(n, 1):
+    over = [count for count in counts if count > max(n, 1)]
+    if over:
         raise UsageError(
             "knn: more neighbours than training rows",
-            found=f"k = {shown}, n = {n}",
+            found=f"k = {', '.join(map(str, over))}, n = {n}",
             expected=f"k from 1 to {n}",
             fix="ask for fewer neighbours, or pass more rows",
         )
+    return max(counts)

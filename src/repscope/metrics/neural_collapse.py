@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 
 from repscope._checking import InputError, Undecidable, check_length
 from repscope.metrics.class_centres import ClassCentres
+from repscope.metrics.clustering import row_counts
 from repscope.metrics.failure import wilson_interval
 from repscope.metrics.metric import Estimate, metric
+from repscope.records import Detail
 from repscope.representations.class_moments import ClassMoments
 from repscope.representations.moments import Moments
 
@@ -25,7 +27,8 @@ _SOURCE = "Papyan, Han, Donoho 2020, Section 1"
 @metric(
     title="NC1: variability within classes",
     formula="tr(S_W S_B⁺) / c; S_W = E (f - μ_y)(f - μ_y)ᵀ over rows, S_B = mean over "
-    "classes of (μ_c - μ_G)(μ_c - μ_G)ᵀ, μ_G the mean of class centres",
+    "classes of (μ_c - μ_G)(μ_c - μ_G)ᵀ, μ_G the mean of class centres; classes of two "
+    "rows or more",
     needs="labels",
     range="[0, ∞)",
     bounds=(0.0, None),
@@ -44,6 +47,8 @@ def nc1_variability(moments: ClassMoments, total: Moments) -> Estimate:
     tr(S_W S_B^+) / c = sum_k v_k^T S_W v_k / s_k^2 over the singular values s_k and
     right singular vectors v_k of the (c, d) matrix of centres less their mean, of which
     there are c - 1 at most. S_W = (scatter of all rows - scatter of centres) / n.
+    Classes of a single row, whose scatter is unknown, are left out of c, n and the
+    centres: every row twice changes nothing else, but makes them classes of two rows.
     Values s_k up to max(c, d) 2.2e-16 s_1, or up to the rounding of the centres
     (1e-12 of their length), count as 0.
 
@@ -53,11 +58,13 @@ def nc1_variability(moments: ClassMoments, total: Moments) -> Estimate:
 
     Returns:
         From 0 (every class one point), lower is more collapsed. Details: `rank` of the
-        centres, and `within_share`, tr S_W / tr S_T.
+        centres, `within_share`, tr S_W / tr S_T, `single_row_classes`, left out, and
+        `few_rows`, classes of fewer than 8 rows.
 
     Raises:
         InputError: where the two describe different rows.
-        Undecidable: with fewer than two classes, or where all centres coincide.
+        Undecidable: where fewer than two classes have two rows, or all centres
+            coincide.
 
     Source: Papyan, Han, Donoho 2020 (NC1). As in the source for classes of equal
     size; for others S_W weighs rows and S_B classes, as the authors' code does.
@@ -69,20 +76,27 @@ def nc1_variability(moments: ClassMoments, total: Moments) -> Estimate:
             found=f"{centres.counts.sum():,.0f} rows and {total.n:,} rows",
             expected="the same rows and features, each with a class",
         )
-    axes, values = _axes_of_centres(centres)
-    counts, apart = centres.counts / total.n, centres.centres
-    apart = apart - counts @ apart
-    # Along the axes: scatter of all rows, less that of their centres.
+    several = centres.of_several_rows()
+    axes, values = _axes_of_centres(several)
+    # Along the axes: scatter of all rows, less that of the centres of all classes.
     scatter = (total.scatter / centres.unit) / centres.unit / total.n
     whole = np.vecdot(axes @ scatter, axes)
-    between = counts @ (apart @ axes.T) ** 2
-    within = np.maximum(whole - between, 0)
-    trace = float(np.trace(scatter))
-    inner = float(counts @ centres.variances)
-    return Estimate(
-        float((within / values**2).sum()),
-        details={"rank": len(values), "within_share": inner / trace if trace else 0.0},
-    )
+    between = centres.counts @ (_apart(centres) @ axes.T) ** 2 / total.n
+    n = several.counts.sum()
+    within = np.maximum(whole - between, 0) * (total.n / n)
+    inner = float(several.counts @ several.variances) / n
+    outer = float(several.counts @ (_apart(several) ** 2).sum(axis=1)) / n
+    details: dict[str, Detail] = {
+        "rank": len(values),
+        "within_share": inner / (inner + outer),
+        **row_counts(moments),
+    }
+    return Estimate(float((within / values**2).sum()), details=details)
+
+
+def _apart(centres: ClassCentres) -> Float[np.ndarray, "k d"]:
+    """Return the centres less the mean of all their rows."""
+    return centres.centres - centres.counts @ centres.centres / centres.counts.sum()
 
 
 def _axes_of_centres(

@@ -30,10 +30,12 @@ MINIMUM_OCTAVES = 5
 ALPHA_MINIMUM_R_SQUARED = 0.95
 # Eigenvalues below this share of the first are rounding.
 RELATIVE_EIGENVALUE_FLOOR = 1e-10
+# Eigenvalues that rise by less than this share of the greatest are in order.
+ORDER_ROUNDING = 1e-9
 # Slow decay is read too low with fewer rows than this per dimension: a true exponent of
 # .5 as .48 with 8 rows for each of 512 dimensions, and as .41 with half a row.
 UNBIASED_ROWS_PER_DIMENSION = 8
-UNBIASED_ALPHA = 1.0
+UNBIASED_ALPHA = 1.3
 
 Preset = Literal["stringer", "reptrix", "alpha-req"]
 
@@ -79,6 +81,17 @@ def alpha_ranks(eigenvalues: Spectrum, n: int) -> tuple[int, int]:
             f"{ALPHA_MINIMUM_RANKS} are needed"
         )
     return first, last
+
+
+def _check_descending(eigenvalues: Spectrum) -> None:
+    rises = np.flatnonzero(np.diff(eigenvalues) > ORDER_ROUNDING * eigenvalues.max())
+    if len(rises):
+        at = int(rises[0])
+        raise UsageError(
+            "eigenvalues: descending eigenvalues are needed",
+            found=f"{eigenvalues[at + 1]:.6g} after {eigenvalues[at]:.6g}",
+            fix="eigenvalues[::-1] turns what eigh returns round",
+        )
 
 
 def _last_above_rounding(eigenvalues: Spectrum) -> int:
@@ -130,14 +143,16 @@ def alpha(
     Returns:
         alpha, with `first_rank`, `last_rank`, `weights`, `r_squared`,
         `r_squared_unweighted`, `log_intercept` and `n_over_d` in its details;
-        `standard_error_lower_bound`, which takes residuals for independent and is 1.3
-        to 4 times too small (a jackknife over rows is honest); and `bias_warning` where
+        `residual_standard_error`, the scatter about the line, its residuals taken for
+        independent, and no sampling error (a jackknife over rows may be smaller or
+        larger); and `bias_warning` where
         n < 8 d and alpha < 1. No direction on its own: 1 is the authors' target.
 
     Raises:
         Undecidable: without enough eigenvalues, or where no range of at least 8 ranks
             gives R squared of .95 ("no power law").
-        UsageError: for an unknown preset or weights, or ranks beside a preset.
+        UsageError: for an unknown preset or weights, ranks beside a preset, or
+            eigenvalues that ascend.
 
     Source: Agrawal et al. 2022; weights and ranks as in Stringer et al. 2019. Differs
     from the source in that the last rank never exceeds half of the rank bound, and in
@@ -149,6 +164,7 @@ def alpha(
         1.2
     """
     check_choice("weights", weights, ("inverse_rank", "equal"))
+    _check_descending(eigenvalues)
     if preset is not None:
         check_choice("preset", preset, PRESETS)
         if ranks is not None:
@@ -213,7 +229,7 @@ def _fit_details(fit: PowerLaw, n: int, d: int) -> dict[str, Detail]:
         "r_squared": fit.r_squared,
         "r_squared_unweighted": fit.r_squared_unweighted,
         "log_intercept": fit.log_intercept,
-        "standard_error_lower_bound": fit.standard_error,
+        "residual_standard_error": fit.standard_error,
         **_size_details(fit.alpha, n, d),
     }
 
@@ -222,8 +238,9 @@ def _size_details(value: float, n: int, d: int) -> dict[str, Detail]:
     told: dict[str, Detail] = {"n_over_d": n / d}
     if n < UNBIASED_ROWS_PER_DIMENSION * d and value < UNBIASED_ALPHA:
         told["bias_warning"] = (
-            f"{n / d:.1f} rows per dimension read slow decay as slower still; at "
-            f"least {UNBIASED_ROWS_PER_DIMENSION} are needed"
+            f"{n / d:.1f} rows per dimension bias a slow decay, down where the ranks "
+            "fitted are few of all, up where they are many; at least "
+            f"{UNBIASED_ROWS_PER_DIMENSION} are needed"
         )
     return told
 
@@ -265,6 +282,7 @@ def alpha_hill(eigenvalues: Spectrum, n: int, *, count: int | None = None) -> Es
 
     Raises:
         Undecidable: without enough eigenvalues above rounding.
+        UsageError: for eigenvalues that ascend.
 
     Source: Hill 1975, "A simple general approach to inference about the tail of a
     distribution", Eq. 3.1. As in the source, for the inverse of its index.
@@ -274,6 +292,7 @@ def alpha_hill(eigenvalues: Spectrum, n: int, *, count: int | None = None) -> Es
         >>> round(alpha_hill(np.array([4.0, 2.0, 1.0]), 100, count=2).value, 6)
         1.039721
     """
+    _check_descending(eigenvalues)
     used = alpha_ranks(eigenvalues, n)[1] - 1 if count is None else count
     usable = _last_above_rounding(eigenvalues)
     if not 1 <= used < usable:
@@ -326,6 +345,7 @@ def alpha_median_window(
 
     Raises:
         Undecidable: without enough eigenvalues, or an octave of ranks.
+        UsageError: for eigenvalues that ascend.
 
     Source: ours, after Theil 1950 (median of slopes).
 
@@ -334,6 +354,7 @@ def alpha_median_window(
         >>> round(alpha_median_window(np.arange(1.0, 201) ** -1.2, 10_000).value, 6)
         1.2
     """
+    _check_descending(eigenvalues)
     first, last = ranks or alpha_ranks(eigenvalues, n)
     if ranks is None and last // 2 - first + 1 < MINIMUM_OCTAVES:
         first = ALPHA_FIRST_RANK_SHORT

@@ -77,7 +77,7 @@ class ProbeResult:
         train_accuracy: share of training rows answered rightly; None if not asked.
         test_accuracy: share of test rows answered rightly.
         interval: 95 % of the test accuracy.
-        chance: 1 / c.
+        chance: 1 over the number of classes with training or test rows.
         majority: share of test rows in the most frequent training class.
         converged: whether the solver reached its tolerance.
         details: `balanced_accuracy` (the mean over classes with test rows),
@@ -246,7 +246,7 @@ def result_of(
         train_accuracy=given.train_accuracy,
         test_accuracy=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(test_labels)),
-        chance=1 / n_classes,
+        chance=1 / int(((counts > 0) | (tested > 0)).sum()),
         majority=float((test_labels == counts.argmax()).mean()),
         converged=given.converged,
         details={

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from repscope._arrays import (
     Array,
@@ -20,7 +20,7 @@ from repscope._arrays import (
     namespace,
 )
 from repscope._checking import InputError, NonFiniteFeatureError
-from repscope._numerics import row_blocks, z_score_of_maximum
+from repscope._numerics import row_blocks
 
 Rows = Shaped[Array, "n d"]
 
@@ -45,15 +45,17 @@ class RowBlock:
         raw: the rows as they are.
         values: the rows divided by `scale`.
         scale: 1 but for extreme rows.
-        magnitudes: |values|.
+        maximum: the greatest of `values` in each row.
+        minimum: the least.
         xp: their array namespace.
     """
 
     def __init__(self, rows: Array) -> None:
         self.raw = as_double(rows)
         self.xp = xp = namespace(self.raw)
-        self.magnitudes = xp.abs(self.raw)
-        peak = xp.max(self.magnitudes, axis=1)
+        self.maximum = xp.max(self.raw, axis=1)
+        self.minimum = xp.min(self.raw, axis=1)
+        peak = xp.maximum(self.maximum, -self.minimum)
         self.finite = xp.isfinite(peak)
         self.values, self.scale = self.raw, xp.ones_like(peak)
         extreme = (peak > GREATEST_SQUARED) | ((peak < LEAST_SQUARED) & (peak > 0))
@@ -62,7 +64,10 @@ class RowBlock:
             exponent = xp.floor(xp.log2(xp.where(extreme, peak, self.scale)))
             self.scale = 2.0**exponent
             self.values = self.raw / self.scale[:, None]
-            self.magnitudes = xp.abs(self.values)
+            self.maximum, self.minimum = (
+                xp.max(self.values, axis=1),
+                xp.min(self.values, axis=1),
+            )
 
     @property
     def d(self) -> int:
@@ -70,14 +75,16 @@ class RowBlock:
         return int(self.raw.shape[1])
 
     @cached_property
-    def maximum(self) -> Scores:
-        """The greatest of `values`."""
-        return self.xp.max(self.values, axis=1)
+    def magnitudes(self) -> Float[Array, "n d"]:
+        """|values|; the values themselves where none is negative."""
+        if bool(self.xp.all(self.minimum >= 0)):
+            return self.values
+        return self.xp.abs(self.values)
 
     @cached_property
     def constant(self) -> Bool[Array, " n"]:
         """Whether all features of the row are equal."""
-        return self.maximum == self.xp.min(self.values, axis=1)
+        return self.maximum == self.minimum
 
     @cached_property
     def mean(self) -> Scores:
@@ -87,7 +94,8 @@ class RowBlock:
     @cached_property
     def deviation(self) -> Scores:
         """The standard deviation (ddof 0) of `values`, exactly 0 in constant rows."""
-        deviation = self.xp.std(self.values, axis=1)
+        apart = self.values - self.mean[:, None]
+        deviation = self.xp.sqrt(self.xp.vecdot(apart, apart) / self.d)
         return self.xp.where(self.constant, self.xp.zeros_like(deviation), deviation)
 
     @cached_property
@@ -103,7 +111,10 @@ class RowBlock:
     @cached_property
     def z_max(self) -> Scores:
         """The z-score of the greatest feature, kept within its bounds."""
-        z = z_score_of_maximum(self.values)
+        safe = self.xp.where(
+            self.constant, self.xp.ones_like(self.deviation), self.deviation
+        )
+        z = (self.maximum - self.mean) / safe
         bounded = self.xp.clip(z, (self.d - 1.0) ** -0.5, (self.d - 1.0) ** 0.5)
         return self.xp.where(self.constant, self.xp.zeros_like(z), bounded)
 

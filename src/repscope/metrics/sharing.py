@@ -52,8 +52,11 @@ def argmax_shares(features: Rows) -> Float[Array, " d"]:
 
 
 def _argmax_shares(block: RowBlock) -> Float[Array, " d"]:
-    greatest = as_double(block.values == block.maximum[:, None])
-    return (1 / block.xp.sum(greatest, axis=1)) @ greatest
+    is_greatest = block.values == block.maximum[:, None]
+    ties = block.xp.count_nonzero(is_greatest, axis=1)
+    if bool(block.xp.all(ties == 1)):
+        return as_double(block.xp.count_nonzero(is_greatest, axis=0))
+    return (1 / as_double(ties)) @ as_double(is_greatest)
 
 
 @metric(
@@ -63,6 +66,7 @@ def _argmax_shares(block: RowBlock) -> Float[Array, " d"]:
     range="[1/d, 1]",
     bounds=(0.0, 1.0),
     direction="lower",
+    minimum_n=2,
     degree=0,
     invariances=("duplication",),
     cost="O(n d)",
@@ -117,7 +121,8 @@ def shared_feature_index(column_l1: Float[np.ndarray, " d"]) -> float:
         From 1 (all features used alike) to d; lower is better.
 
     Raises:
-        Undecidable: where all features are zero.
+        Undecidable: where all sums are zero: all features are, or take both signs,
+            so that they are standardised, and do not vary, such as those of one row.
 
     Source: Kalibhat et al. 2022, Eq. 4. As in the source.
 
@@ -127,7 +132,7 @@ def shared_feature_index(column_l1: Float[np.ndarray, " d"]) -> float:
     """
     mean = column_l1.mean()
     if mean == 0:
-        raise Undecidable("all features are zero")
+        raise Undecidable("all features are zero, or signed and constant")
     # A mean of equal numbers may be rounded upwards.
     return max(1.0, float(column_l1.max() / mean))
 
