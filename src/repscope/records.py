@@ -135,7 +135,10 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A figure as numbers: what to draw and how to read it."""
+    """A figure as numbers: what to draw and how to read it.
+
+    Where `x_ticks` holds names, they stand at x = 1, 2, ... in place of numbers.
+    """
 
     name: str
     title: str
@@ -146,6 +149,7 @@ class Curve:
     y_scale: Literal["linear", "log"] = "linear"
     shaded: tuple[float, float] | None = None
     how_to_read: str = ""
+    x_ticks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

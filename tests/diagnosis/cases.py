@@ -7,7 +7,7 @@ planted features are computed once per test run.
 import functools
 from collections.abc import Callable
 
-from repscope.diagnosis.check import Evidence
+from repscope.diagnosis.check import Evidence, Repeat
 from repscope.diagnosis.diagnose import diagnose
 from repscope.records import Detail, Finding, Measurement, Status
 from repscope.report.report import Report
@@ -97,7 +97,7 @@ def gathered(
     has_reference: bool = False,
     is_negative: bool = False,
 ) -> Evidence:
-    """Return measurements as evidence; rows 7, 8, 9 score lowest, 5 and 6 repeat."""
+    """Return measurements as evidence; rows 7, 8, 9 score lowest, 5 and 6 repeat 2."""
     return Evidence(
         measurements={one.key: one for one in measurements},
         levels=levels,
@@ -105,7 +105,8 @@ def gathered(
         has_reference=has_reference,
         is_negative=is_negative,
         lowest_rows=(7, 8, 9),
-        duplicate_rows=(5, 6),
+        repeats=(Repeat(5, 2), Repeat(6, 2, is_relabelled=True)),
+        n_relabelled=1,
     )
 
 

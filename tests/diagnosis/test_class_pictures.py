@@ -1,10 +1,17 @@
 """Tables of classes: what stands out, why rows are wrong, how they score."""
 
+import re
+
 import numpy as np
 import pytest
 
-from repscope.diagnosis.class_pictures import profile_table, score_table
+from repscope.diagnosis.class_pictures import (
+    judged_scores,
+    profile_table,
+    score_table,
+)
 from repscope.diagnosis.probe_rows import ProbeRows
+from repscope.records import Status, Table
 from repscope.representations.representation import Representation
 
 
@@ -66,6 +73,21 @@ def test_scores_by_class_come_lowest_first(rows, predicted):
     assert cat["mean"] == pytest.approx(scores[:20].mean())
     assert cat["median"] == 0.5
     assert cat["right less wrong"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (Status.FOUND, "may be represented badly"),
+        (Status.ABSENT, "does not single out errors \\(RS301\\)"),
+        (Status.UNDECIDED, "undecided \\(RS301\\)"),
+    ],
+)
+def test_scores_by_class_are_worded_by_what_the_check_of_scores_says(status, words):
+    table = Table(name="class_scores", title="t", columns=("a",), rows=())
+    assert re.search(words, judged_scores(table, status).how_to_read)
+    other = Table(name="splits", title="t", columns=("a",), rows=())
+    assert judged_scores(other, status) is other
 
 
 def test_one_feature_has_no_profile():

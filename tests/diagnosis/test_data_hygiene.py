@@ -48,7 +48,44 @@ CASES = {
         FOUND,
         "^10% .* vary; 20% .*; 30% .* on; 40% .* infinity.$",
     ),
+    "pairs": (
+        stained(0.0, 0.1),
+        FOUND,
+        r"exactly \(row 5 = row 2; row 6 = row 2, labelled otherwise\); in 1 of these "
+        "pairs the labels differ.$",
+    ),
 }
+REMEDIES = {
+    "dead": ("drop_constant_features",),
+    "repeats": ("remove_duplicates",),
+    "leaks": ("remove_duplicates",),
+    "dropped": ("find_nonfinite",),
+    "all": CHECK.remedies,
+}
+
+
+@pytest.mark.parametrize("case", REMEDIES)
+def test_only_remedies_of_what_was_seen_are_named(case):
+    assert CHECK.finding(CASES[case][0]).remedies == REMEDIES[case]
+
+
+def test_repeats_are_named_with_their_rows_labelled_otherwise_or_not():
+    one = sound(400, 32, 0)
+    features = np.concatenate([one.features, one.features[[9, 3, 9, 3]]])
+    fine = np.concatenate([one.labels["fine"], one.labels["fine"][[9, 3, 9, 3]]])
+    fine[401] = (fine[401] + 1) % (fine.max() + 1)
+    report = diagnose(features, labels=fine)
+    told = finding_of(report, "RS501").explanation
+    pairs = "row 400 = row 9; row 401 = row 3, labelled otherwise; row 402 = row 9"
+    assert f"({pairs} and more); in 1 of these pairs the labels differ" in told
+
+
+def test_rows_that_a_finding_points_at_are_listed_and_those_of_low_score_are_not():
+    report = diagnosed("duplicates", 1000, 64, 0)
+    assert finding_of(report, "RS301").status is not FOUND
+    columns = report.samples.columns
+    listed = columns["row"][columns["listed"] == 1]
+    assert tuple(listed) == finding_of(report, "RS501").rows
 
 
 @pytest.mark.parametrize("case", CASES)

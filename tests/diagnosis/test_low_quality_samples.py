@@ -29,6 +29,7 @@ from repscope.diagnosis.low_quality_samples import (
     decide,
 )
 from repscope.diagnosis.run_report import LISTED_ROWS
+from repscope.report.page import render
 
 LISTED = (7, 8, 9)
 SCORED = measured("q_score", 0.1)
@@ -133,6 +134,20 @@ def test_fires_when_planted_and_lists_the_damaged_rows(size):
     assert len(finding.rows) == LISTED_ROWS
     bad = damaged("low quality", *size).rows
     assert np.isin(finding.rows, bad).mean() > 0.5 > 5 * len(bad) / size[0] - HAIR
+
+
+def test_low_scores_are_listed_and_called_worst_only_where_they_mean_something():
+    found, sure = (diagnosed(one, 1000, 64, 0) for one in ("low quality", "sound"))
+    assert finding_of(sure, "RS301").status is not FOUND
+    for report, is_found in ((found, True), (sure, False)):
+        finding = finding_of(report, "RS301")
+        columns = report.samples.columns
+        listed = columns["row"][columns["listed"] == 1].tolist()
+        assert listed == (sorted(finding.rows) if is_found else [])
+        tables = {one.name: one.how_to_read for one in report.record.tables}
+        assert ("look at these images first" in tables["worst_samples"]) == is_found
+        assert ("represented badly" in tables["class_scores"]) == is_found
+        assert ("Worst samples" in render(report.record, report.samples)) == is_found
 
 
 @pytest.mark.parametrize("damage", ["sound", "class collapse", "3 shared"])

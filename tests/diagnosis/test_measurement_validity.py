@@ -38,11 +38,15 @@ CASES = {
     "not measured": (gathered(), UNDECIDED, "was not measured"),
     "as many": (spectrum(64, 64), FOUND, "64 rows of 64 .* 63 dimensions at most"),
     "one row": (spectrum(1, 64), FOUND, "shows 0 dimensions at most"),
-    "one more": (spectrum(65, 64), ABSENT, "65 rows of 64 features suffice"),
+    "one more": (
+        spectrum(65, 64, ALPHA_BIASED_BELOW),
+        ABSENT,
+        "65 rows of 64 features suffice",
+    ),
     "few": (
         spectrum(8 * 64 - 1, 64, SMALL),
         FOUND,
-        "8.0 rows per feature: an α below 1 is biased; 8 per feature",
+        "8.0 rows per feature bias an α of this size; 8 per feature",
     ),
     "enough": (spectrum(ROWS_PER_FEATURE * 64, 64, SMALL), ABSENT, "512 rows of 64"),
     "few, steep": (spectrum(100, 64, ALPHA_BIASED_BELOW), ABSENT, "suffice"),

@@ -212,6 +212,23 @@ def test_the_page_has_the_title_as_a_heading_instead():
     assert draw(_curve(_line()), titled=False).axes[0].get_title(loc="left") == ""
 
 
+def test_places_on_the_x_axis_can_have_names():
+    axes = draw(_curve(_line(), x_ticks=("stem", "$a$", "block = h"))).axes[0]
+    assert axes.get_xticks().tolist() == [1, 2, 3]
+    labels = axes.get_xticklabels()
+    assert [one.get_text() for one in labels] == ["stem", "$a$", "block = h"]
+    assert not any(one.get_parse_math() for one in labels)
+    assert "$a$" in _words(svg(draw(_curve(_line(), x_ticks=("stem", "$a$", "b")))))
+
+
+def test_of_too_many_names_evenly_spread_ones_are_shown():
+    names = tuple(f"layer {k}" for k in range(1, 51))
+    axes = draw(_curve(_line(), x_ticks=names)).axes[0]
+    labels = [one.get_text() for one in axes.get_xticklabels()]
+    assert axes.get_xticks().tolist() == list(range(1, 51, 4))
+    assert labels == [names[k] for k in range(0, 50, 4)]
+
+
 def test_the_shaded_ranks_are_shown():
     (span,) = draw(_curve(_line(), shaded=(1.5, 2.5))).axes[0].patches
     assert (span.get_x(), span.get_x() + span.get_width()) == (1.5, 2.5)

@@ -388,6 +388,42 @@ def test_pictures_stop_where_the_page_would_grow_too_large(
     assert shown == ["0", "1"]
 
 
+def test_the_numbers_of_a_curve_have_the_names_of_its_places():
+    series = Series(label="s", x=(1.0, 2.0), y=(0.1, 0.2))
+    words = {"name": "c", "title": "c", "x_label": "layer", "y_label": "y"}
+    curve = Curve(**words, series=(series,), x_ticks=("stem", "block = h"))
+    shown = page._curve_grid(curve)
+    assert [row[1].text for row in shown.rows] == ["stem", "block = h"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (Status.FOUND, "of lowest quality, the worst first."),
+        (Status.ABSENT, "the score does not single out errors (RS301)."),
+        (Status.UNDECIDED, "whether the score singles out errors is undecided (RS301)"),
+        (Status.SKIPPED, "with the lowest Q-Score, the lowest first."),
+    ],
+)
+def test_low_scores_are_the_worst_only_where_the_check_says_so(
+    record, samples, status, words
+):
+    findings = tuple(
+        dataclasses.replace(one, status=status) if one.code == "RS301" else one
+        for one in record.findings
+    )
+    text = _Page(render(dataclasses.replace(record, findings=findings), samples)).text
+    assert words in text
+    assert ("Worst samples" in text) == (status is Status.FOUND)
+    assert ("lowest quality" in text) == (status is Status.FOUND)
+
+
+def test_the_note_of_a_measurement_stands_under_its_name(record, samples):
+    text = render(record, samples)
+    _, _, cell = text.partition("<code>alpha</code>")[2].partition('<p class="note">')
+    assert cell.startswith("first rank 11; last rank 50; r squared 0.981</p></th>")
+
+
 def test_a_long_curve_shows_every_few_numbers(record):
     x = tuple(float(k) for k in range(1000))
     series = Series(label="s", x=x, y=x)

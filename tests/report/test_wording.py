@@ -139,3 +139,10 @@ def test_a_note_gives_reason_split_and_details():
     assert note_text(one) == (
         "one class; test split; first rank 11; r squared 0.988; signed yes; pair a, 2"
     )
+
+
+def test_a_note_leaves_out_details_that_hold_nothing():
+    details = {"missing": (), "score": "", "count": 0, "pairs": ("a",)}
+    assert note_text(Measurement(name="m", value=1.0, details=details)) == (
+        "count 0; pairs a"
+    )

@@ -16,6 +16,21 @@ PAGES = PurePosixPath("docs/failures")
 BEYOND_GUESSING = 2.0
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """A row that equals an earlier one.
+
+    Args:
+        row: its number.
+        earlier: that of the first row that equals it.
+        is_relabelled: whether the finest labels of the two differ.
+    """
+
+    row: int
+    earlier: int
+    is_relabelled: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """All that checks may read.
@@ -28,7 +43,8 @@ class Evidence:
         has_reference: whether features of the same rows from elsewhere were given.
         is_negative: whether any feature is below zero.
         lowest_rows: row numbers with the lowest Q-Score, the lowest first.
-        duplicate_rows: row numbers that repeat an earlier row.
+        repeats: rows that repeat an earlier row.
+        n_relabelled: all repeats whose finest label is not that of the earlier row.
     """
 
     measurements: Mapping[str, Measurement]
@@ -37,7 +53,8 @@ class Evidence:
     has_reference: bool = False
     is_negative: bool = False
     lowest_rows: tuple[int, ...] = ()
-    duplicate_rows: tuple[int, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+    n_relabelled: int = 0
 
     def measurement(
         self, name: str, *, level: str | None = None, layer: str = "features"
@@ -85,13 +102,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a check says about the evidence."""
+    """What a check says about the evidence.
+
+    `remedies` are those of the check that apply; None stands for all of them.
+    """
 
     status: Status
     explanation: str
     action: str = ""
     evidence: tuple[Measurement, ...] = ()
     rows: tuple[int, ...] = field(default=())
+    remedies: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,7 @@ class Check:
     def finding(self, evidence: Evidence) -> Finding:
         """Return the finding of this check."""
         judgement = self.decide(evidence)
+        remedies = self.remedies if judgement.remedies is None else judgement.remedies
         return Finding(
             code=self.code,
             title=self.title,
@@ -134,7 +156,7 @@ class Check:
             explanation=judgement.explanation,
             action=judgement.action,
             evidence=judgement.evidence,
-            remedies=self.remedies if judgement.status is Status.FOUND else (),
+            remedies=remedies if judgement.status is Status.FOUND else (),
             rows=judgement.rows,
             page=self.page,
         )

@@ -1,5 +1,7 @@
 """What stands out in each class, why its rows are wrong, and how they score."""
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -7,9 +9,22 @@ from repscope.diagnosis.probe_rows import ProbeRows
 from repscope.metrics.class_scores import class_quantiles
 from repscope.metrics.error_causes import Answers, Cause, error_causes
 from repscope.metrics.profiles import ClassProfiles, Group, class_profiles
-from repscope.records import Scalar, Table
+from repscope.records import Scalar, Status, Table
 from repscope.representations.representation import Level
 
+CLASS_SCORES = "class_scores"
+_WITHIN = (
+    "Where 'right less wrong' is above 0, low scores point at errors within the class."
+)
+_SCORE_READING = {
+    Status.FOUND: "Low scores predict errors here (RS301): classes that score low may "
+    "be represented badly. " + _WITHIN,
+    Status.ABSENT: "The class with the lowest median comes first; on these features "
+    "the score does not single out errors (RS301), and a low one is no sign of a bad "
+    "class. " + _WITHIN,
+    Status.UNDECIDED: "The class with the lowest median comes first; whether the score "
+    "singles out errors is undecided (RS301). " + _WITHIN,
+}
 _QUANTILES = (0.05, 0.95)
 _GROUPS: tuple[Group, ...] = ("correct", "incorrect")
 _CAUSES = (Cause.MISSING, Cause.CONFUSABLE, Cause.UNDECIDED)
@@ -108,7 +123,7 @@ def score_table(
         if one.n
     ]
     return Table(
-        name="class_scores",
+        name=CLASS_SCORES,
         title=f"Q-Score by class of {level.name!r}",
         columns=(
             "class",
@@ -120,6 +135,17 @@ def score_table(
             "right less wrong",
         ),
         rows=tuple(table),
-        how_to_read="Classes whose images score low may be represented badly; where "
-        "'right less wrong' is above 0, low scores point at errors within the class.",
+        how_to_read=_SCORE_READING[Status.UNDECIDED],
     )
+
+
+def judged_scores(table: Table, status: Status | None) -> Table:
+    """Return the table of class scores worded by what RS301 says of the score.
+
+    Args:
+        table: any; others than that of class scores stay as they are.
+        status: of RS301.
+    """
+    if table.name != CLASS_SCORES or status not in _SCORE_READING:
+        return table
+    return dataclasses.replace(table, how_to_read=_SCORE_READING[status])

@@ -27,6 +27,7 @@ from repscope.diagnosis.comparison_pictures import (
     overlaid_spectra,
     values_table,
 )
+from repscope.metrics.catalogue import METRICS
 from repscope.metrics.intervals import CONFIDENCE
 from repscope.records import (
     Finding,
@@ -43,7 +44,7 @@ BOOTSTRAP_DRAWS = 2000
 # Rows are gathered into this many groups before they are drawn; each row its own if
 # fewer.
 BOOTSTRAP_GROUPS = 1000
-PROBES = ("linear", "ridge", "knn", "ncc")
+PROBES = ("linear", "squared_hinge", "ridge", "knn", "ncc")
 # Scores whose mean does not depend on the features' scale.
 SCALE_FREE_SCORES = ("z_max", "q_score_normalized", "gini", "hoyer", "soft_sparsity")
 
@@ -165,15 +166,11 @@ def differences_of(baseline: ComparedRun, run: ComparedRun) -> list[Difference]:
     return differences
 
 
+# Values that change with the scale of the features, which no two encoders share.
 _SCALE_BOUND = frozenset(
-    {
-        "feature_mean",
-        "feature_std",
-        "l1_norm",
-        "q_score",
-        "within_variance",
-        "between_squared_distance",
-    }
+    entry.name
+    for entry in METRICS
+    if entry.degree not in (0, None) or entry.name in ("lidar", "score_gap")
 )
 
 
@@ -200,6 +197,8 @@ def _interval(
             gains = gains[known]
             interval = paired_bootstrap(gains, ids)
             return float(gains.mean()), interval, "paired bootstrap", len(gains)
+    if difference == 0 and _same_features(baseline, run):
+        return 0.0, (0.0, 0.0), "the same features", min(one.n, other.n)
     same_rows = _fingerprint(baseline) == _fingerprint(run)
     if same_rows and one.replicates and len(one.replicates) == len(other.replicates):
         interval = _paired_jackknife(one, other)
@@ -207,6 +206,11 @@ def _interval(
     if one.interval and other.interval:
         return difference, _unpaired(one, other), "unpaired", min(one.n, other.n)
     return difference, None, "none", min(one.n, other.n)
+
+
+def _same_features(baseline: ComparedRun, run: ComparedRun) -> bool:
+    one, other = baseline.record.provenance, run.record.provenance
+    return one.features_fingerprint == other.features_fingerprint
 
 
 def _fingerprint(run: ComparedRun) -> str:

@@ -7,7 +7,9 @@ from typing import Literal
 
 from repscope.records import Curve, RunRecord, Samples, Scalar, Table
 
-Method = Literal["paired bootstrap", "paired jackknife", "unpaired", "none"]
+Method = Literal[
+    "paired bootstrap", "paired jackknife", "unpaired", "the same features", "none"
+]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ verdict.
 from repscope.diagnosis.check import Check, Evidence, Judgement, absent, undecided
 from repscope.records import Status
 
+REMEDIES = ("remove_duplicates", "drop_constant_features", "find_nonfinite")
+# So many repeats are named beside the rows they repeat.
+NAMED_PAIRS = 3
+
 
 def decide(evidence: Evidence) -> Judgement:
     """Return whether anything about the data should be known first."""
@@ -24,7 +28,10 @@ def decide(evidence: Evidence) -> Judgement:
         told.append(f"{_percent(dead)} of the features never vary")
         todo.append("constant features cost memory only: drop them")
     if repeated:
-        told.append(f"{_percent(repeated)} of the rows repeat an earlier one exactly")
+        told.append(
+            f"{_percent(repeated)} of the rows repeat an earlier one exactly"
+            + _pairs(evidence)
+        )
         todo.append("remove repeated images")
     if leaked:
         told.append(
@@ -41,8 +48,32 @@ def decide(evidence: Evidence) -> Judgement:
         _sentence(told),
         action=_sentence(todo),
         evidence=shown,
-        rows=evidence.duplicate_rows,
+        rows=tuple(one.row for one in evidence.repeats),
+        remedies=_remedies(repeated=repeated or leaked, dead=dead, dropped=dropped),
     )
+
+
+def _pairs(evidence: Evidence) -> str:
+    """Return the first repeats beside the rows they repeat, and labels that differ."""
+    named = [
+        f"row {one.row} = row {one.earlier}"
+        + (", labelled otherwise" if one.is_relabelled else "")
+        for one in evidence.repeats[:NAMED_PAIRS]
+    ]
+    if not named:
+        return ""
+    more = " and more" if len(evidence.repeats) > NAMED_PAIRS else ""
+    count = evidence.n_relabelled
+    labels = f"; in {count:,} of these pairs the labels differ" if count else ""
+    return f" ({'; '.join(named)}{more}){labels}"
+
+
+def _remedies(
+    *, repeated: float | None, dead: float | None, dropped: float | None
+) -> tuple[str, ...]:
+    """Return the remedies of what was seen."""
+    seen = (repeated, dead, dropped)
+    return tuple(code for code, share in zip(REMEDIES, seen, strict=True) if share)
 
 
 def _sentence(parts: list[str]) -> str:
@@ -61,6 +92,6 @@ CHECK = Check(
     severity="advisory",
     needs="features",
     name="data_hygiene",
-    remedies=("remove_duplicates", "drop_constant_features", "find_nonfinite"),
+    remedies=REMEDIES,
     decide=decide,
 )

@@ -64,6 +64,15 @@ def _easiest(evidence: Evidence) -> tuple[str, float] | None:
     return max(known.items(), key=lambda item: item[1]) if known else None
 
 
+def _accuracies(evidence: Evidence, level: str) -> str:
+    pair = (
+        evidence.value("linear_accuracy", level=level),
+        evidence.value("linear_accuracy", level=level, layer="reference"),
+    )
+    own, theirs = ("unknown" if one is None else f"{one:.3f}" for one in pair)
+    return f"(accuracy {own} against {theirs})"
+
+
 def _against_reference(evidence: Evidence, level: str) -> Judgement:
     index = evidence.measurement("suppression_index", level=level)
     easiest = _easiest(evidence)
@@ -80,7 +89,7 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
     if gained:
         return absent(
             f"A linear probe of {level!r} reads more than on the reference "
-            f"({evidence.skill(level):.2f} against {reference:.2f}).",
+            f"{_accuracies(evidence, level)}.",
             shown,
         )
     if reference < REFERENCE_SKILL:
@@ -90,8 +99,7 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
         )
     lost = (
         f"A linear probe of {level!r} has lost {index.value:.0%} of the skill it has "
-        f"on "
-        f"the reference ({reference:.2f})"
+        f"on the reference (skill {reference:.2f}: 0 is guessing, 1 perfect)"
     )
     certain = index.interval is not None and index.interval[0] > 0
     certain &= index.n >= MINIMUM_TEST_ROWS
@@ -102,7 +110,7 @@ def _against_reference(evidence: Evidence, level: str) -> Judgement:
     if index.value <= 0:
         return absent(
             f"A linear probe of {level!r} reads no less than on the reference "
-            f"({evidence.skill(level):.2f} against {reference:.2f}).",
+            f"{_accuracies(evidence, level)}.",
             shown,
         )
     return absent(f"{lost}: less than counts as suppression.", shown)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from repscope._arrays import fingerprint, hash_rows
 from repscope._checking import Undecidable
 from repscope.metrics import power_law, spectral
 from repscope.metrics.metric import metric_of
@@ -22,13 +23,13 @@ _COLUMNS = (
     "level",
     "d",
     "α",
-    "effective rank (λ)",
-    "linear",
-    "lowest",
-    "highest",
+    "effective rank",
+    "squared hinge",
+    "95 % from",
+    "95 % to",
     "nearest centres",
-    "centres / linear",
-    "CDNV of test rows",
+    "ratio",
+    "CDNV",
 )
 
 _log = logging.getLogger("repscope")
@@ -56,6 +57,8 @@ def compare_layers(
 ) -> LayerRecords:
     """Return what each layer holds, shallow to deep.
 
+    Layers of the same values on the probed rows are one, under all their names.
+
     Args:
         layers: several layers of the same images, shallow to deep, finite.
         kept: the rows that are measured.
@@ -65,7 +68,8 @@ def compare_layers(
     """
     grid = ProbeGrid()
     spectra: dict[str, tuple[int, float | None, float | None]] = {}
-    for layer, rows in layers.items():
+    for names in _alike(layers, probed):
+        layer, rows = " = ".join(names), layers[names[0]]
         _log.info("measuring layer %s", layer)
         spectra[layer] = _spectrum(rows.subset(kept))
         if levels and is_test is not None:
@@ -73,6 +77,17 @@ def compare_layers(
             grid = grid.add(0, {layer: rows.take(probed)}, named, is_test)
     table = _table(spectra, grid, [one.name for one in levels])
     return LayerRecords(table, _curves(grid, levels))
+
+
+def _alike(
+    layers: Mapping[str, Representation], probed: Int[np.ndarray, " m"]
+) -> list[list[str]]:
+    """Return the names of the layers, those of equal values together."""
+    groups: dict[tuple[int, str], list[str]] = {}
+    for layer, rows in layers.items():
+        values = fingerprint(hash_rows(rows.take(probed)))
+        groups.setdefault((rows.d, values), []).append(layer)
+    return list(groups.values())
 
 
 def _spectrum(rows: Representation) -> tuple[int, float | None, float | None]:
@@ -126,9 +141,11 @@ def _table(
         title="What each layer holds",
         columns=_COLUMNS,
         rows=tuple(rows),
-        how_to_read="Shallow to deep, on the test rows. Linear: squared-hinge probe on "
-        "standardised features, with its 95 % interval. α and ranks of layers of other "
-        "widths compare only roughly. " + _best(grid, levels),
+        how_to_read="Shallow to deep, on the test rows; layers joined by = hold the "
+        "same values. α and effective rank (of the covariance) compare only roughly "
+        "between widths d. Squared hinge: accuracy of that probe on standardised "
+        "features, with its 95 % interval; ratio: of nearest centres to it. "
+        + _best(grid, levels),
     )
 
 
@@ -154,7 +171,7 @@ def _curves(grid: ProbeGrid, levels: Sequence[Level]) -> tuple[Curve, ...]:
                 names, values = grid.profile(metric, epoch=0, level=level.name)
             except Undecidable:
                 continue
-            word = "linear" if metric == "linear" else "nearest centres"
+            word = "squared hinge" if metric == "linear" else "nearest centres"
             places = tuple(float(grid.layers.index(name) + 1) for name in names)
             series.append(
                 Series(
@@ -170,10 +187,11 @@ def _curves(grid: ProbeGrid, levels: Sequence[Level]) -> tuple[Curve, ...]:
         Curve(
             name="layers",
             title="What probes read, layer by layer",
-            x_label="layer, shallow to deep: " + ", ".join(grid.layers),
+            x_label="layer, shallow to deep",
             y_label="test accuracy",
             series=tuple(series),
             how_to_read="The deepest layer is not always the best; where nearest "
-            "centres come near the linear probe, classes have gathered.",
+            "centres come near the squared-hinge probe, classes have gathered.",
+            x_ticks=grid.layers,
         ),
     )

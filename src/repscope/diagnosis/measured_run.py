@@ -26,7 +26,7 @@ from repscope.diagnosis.structure import (
     structure_measurements,
 )
 from repscope.diagnosis.survey import Survey, survey
-from repscope.metrics import hierarchy
+from repscope.metrics import augmented, hierarchy
 from repscope.metrics.metric import metric_of
 from repscope.records import Curve, Measurement, Table
 from repscope.representations.embedding import Embedding
@@ -73,6 +73,8 @@ class MeasuredRun:
         self.measurements += label_free.score_measurements(self.survey)
         self.measurements += label_free.structure_measurements(self.survey)
         if views is not None:
+            given = self.representation.n + self.survey.n_dropped
+            views = augmented.check_views(views, given)
             if self.survey.n_dropped:
                 views = views[self.representation.rows]
             self.measurements += label_free.view_measurements(
@@ -131,10 +133,13 @@ class MeasuredRun:
             if is_label and len(self.rows.rows) < kept.n:
                 # Centres need no row in memory: they see them all.
                 assert self.is_test is not None
-                whole = supervised.streamed_nearest_centre(level, kept, self.is_test)
+                whole, correct = supervised.streamed_nearest_centre(
+                    level, kept, self.is_test
+                )
                 self.measurements = [
                     whole if one.key == whole.key else one for one in self.measurements
                 ]
+                self.correct[f"correct:{level.name}:ncc"] = correct
             if is_label:
                 self._keep_answers(level)
         if kept.levels:
@@ -156,7 +161,7 @@ class MeasuredRun:
         for (name, probe), result in self.results.items():
             if name == level.name:
                 column = supervised.correct_column(level, result, self.rows, n)
-                self.correct[f"correct:{name}:{probe}"] = column
+                self.correct.setdefault(f"correct:{name}:{probe}", column)
         linear = self.results.get((level.name, "linear"))
         if linear is not None:
             names = np.array(["", *level.classes])

@@ -8,9 +8,9 @@ from repscope.records import Measurement, Status
 
 # Below this many rows per feature a small alpha is biased: downwards where the ranks
 # fitted are few of all (alpha 1 at n = d = 512 by 9 %), upwards where they are many (by
-# 16 % at n = 128, d = 64).
+# 16 % at n = 128, d = 64, where a true .8 is read as up to 1.1).
 ROWS_PER_FEATURE = 8
-ALPHA_BIASED_BELOW = 1.0
+ALPHA_BIASED_BELOW = 1.3
 MORE_ROWS = "Embed more images, or compare only runs measured on the same ones."
 
 
@@ -31,7 +31,7 @@ def decide(evidence: Evidence) -> Judgement:
         todo.append(MORE_ROWS)
     elif n < ROWS_PER_FEATURE * d and _is_small(alpha):
         told.append(
-            f"{n / d:.1f} rows per feature: an α below 1 is biased; "
+            f"{n / d:.1f} rows per feature bias an α of this size; "
             f"{ROWS_PER_FEATURE} per feature are needed"
         )
         todo.append(MORE_ROWS)

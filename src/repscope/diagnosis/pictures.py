@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from repscope.records import Curve, Measurement, Scalar, Series, Table
+from repscope.records import Curve, Measurement, Scalar, Series, Status, Table
 from repscope.representations.representation import Level
 
 SPECTRUM = "spectrum"
@@ -16,6 +16,14 @@ HISTOGRAM_BINS = 40
 DRAWN_RANKS = 300
 LISTED_CONFUSIONS = 20
 LISTED_SAMPLES = 24
+_LOWEST_READING: dict[Status | None, str] = {
+    Status.FOUND: "A low Q-Score means that nothing stands out, and it predicts errors "
+    "here (RS301): look at these images first.",
+    Status.ABSENT: "Rows with the lowest Q-Score; on these features the score does not "
+    "single out errors (RS301).",
+    Status.UNDECIDED: "A low Q-Score means that nothing stands out; whether it singles "
+    "out errors on these features is undecided (RS301).",
+}
 
 
 def _floats(values: Shaped[np.ndarray, " n"]) -> tuple[float, ...]:
@@ -273,6 +281,7 @@ def worst_table(
     rows: Sequence[int],
     columns: Mapping[str, Shaped[np.ndarray, " n"]],
     shown: Sequence[str],
+    status: Status | None = None,
 ) -> Table:
     """Return the rows listed with some of their sample columns.
 
@@ -280,6 +289,7 @@ def worst_table(
         rows: positions in the columns, the worst first.
         columns: the sample columns.
         shown: the names of those to show.
+        status: of RS301, which says whether a low score means anything.
     """
     names = [name for name in shown if name in columns]
     cells = tuple(
@@ -291,8 +301,7 @@ def worst_table(
         title="Rows with the lowest Q-Score",
         columns=tuple(name.replace("_", " ") for name in names),
         rows=cells,
-        how_to_read="A low Q-Score means that nothing stands out: look at these images "
-        "first.",
+        how_to_read=_LOWEST_READING.get(status, _LOWEST_READING[Status.UNDECIDED]),
     )
 
 

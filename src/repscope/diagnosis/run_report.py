@@ -10,8 +10,8 @@ from jaxtyping import Int
 
 from repscope import _environment
 from repscope._arrays import fingerprint, hash_ids
-from repscope.diagnosis import label_free, pictures
-from repscope.diagnosis.check import Evidence
+from repscope.diagnosis import class_pictures, label_free, pictures
+from repscope.diagnosis.check import Evidence, Repeat
 from repscope.diagnosis.checks import CHECKS
 from repscope.diagnosis.measured_run import MeasuredRun
 from repscope.diagnosis.thumbnails import thumbnails
@@ -21,11 +21,13 @@ from repscope.metrics import hygiene
 from repscope.metrics.catalogue import FAMILIES
 from repscope.metrics.metric import metric_of
 from repscope.records import (
+    Finding,
     Formula,
     Measurement,
     Provenance,
     RunRecord,
     Samples,
+    Status,
     Table,
     Thumbnail,
 )
@@ -50,8 +52,10 @@ def report_of(run: MeasuredRun, images: Any, seconds: float) -> Report:
     lowest = _lowest(run)
     evidence = _evidence(run, lowest)
     findings = tuple(check.finding(evidence) for check in CHECKS)
-    samples, projection = _samples(run, lowest)
-    _show(run, samples, lowest, projection)
+    samples, projection = _samples(run, findings)
+    status = next((f.status for f in findings if f.code == "RS301"), None)
+    run.tables = [class_pictures.judged_scores(one, status) for one in run.tables]
+    _show(run, samples, lowest, projection, status)
     if run.survey.n_dropped:
         run.notices.insert(
             0,
@@ -87,7 +91,7 @@ def _lowest(run: MeasuredRun) -> Int[np.ndarray, " m"]:
 
 def _evidence(run: MeasuredRun, lowest: Int[np.ndarray, " m"]) -> Evidence:
     kept = run.representation
-    repeated = hygiene.repeats(run.survey.row_hashes)[:LISTED_ROWS]
+    repeats, n_relabelled = _repeats(run)
     return Evidence(
         measurements={one.key: one for one in run.measurements},
         levels=tuple(level.name for level in kept.levels),
@@ -95,12 +99,31 @@ def _evidence(run: MeasuredRun, lowest: Int[np.ndarray, " m"]) -> Evidence:
         has_reference=run.has_reference,
         is_negative=run.survey.is_negative,
         lowest_rows=tuple(kept.rows[lowest].tolist()),
-        duplicate_rows=tuple(kept.rows[repeated].tolist()),
+        repeats=repeats,
+        n_relabelled=n_relabelled,
     )
 
 
+def _repeats(run: MeasuredRun) -> tuple[tuple[Repeat, ...], int]:
+    """Return the first rows that repeat another; of all, how many change the label."""
+    kept = run.representation
+    rows = hygiene.repeats(run.survey.row_hashes)
+    earlier = hygiene.originals(run.survey.row_hashes, rows)
+    is_relabelled = np.zeros(len(rows), dtype=bool)
+    if kept.levels:
+        codes = kept.levels[0].codes
+        is_relabelled = codes[rows] != codes[earlier]
+    pairs = zip(
+        kept.rows[rows[:LISTED_ROWS]].tolist(),
+        kept.rows[earlier[:LISTED_ROWS]].tolist(),
+        is_relabelled[:LISTED_ROWS].tolist(),
+        strict=True,
+    )
+    return tuple(Repeat(*pair) for pair in pairs), int(is_relabelled.sum())
+
+
 def _samples(
-    run: MeasuredRun, lowest: Int[np.ndarray, " m"]
+    run: MeasuredRun, findings: Sequence[Finding]
 ) -> tuple[Samples, Projection]:
     kept = run.representation
     on_map = np.arange(kept.n)
@@ -110,8 +133,8 @@ def _samples(
     projection = principal_map(kept.take(on_map), run.survey.moments)
     places = np.full((kept.n, 2), np.nan)
     places[on_map] = projection.positions
-    listed = np.zeros(kept.n, dtype=np.int64)
-    listed[lowest] = 1
+    pointed = [f.rows for f in findings if f.status is Status.FOUND]
+    listed = np.isin(kept.rows, [row for rows in pointed for row in rows])
     columns: dict[str, np.ndarray] = {"row": kept.rows, "id": kept.ids}
     for level in kept.levels:
         columns[f"label:{level.name}"] = np.array(level.classes)[level.codes]
@@ -119,7 +142,7 @@ def _samples(
         columns["split"] = np.where(run.is_test, "test", "train")
     columns |= run.predicted | run.correct
     columns |= label_free.score_columns(run.survey)
-    columns |= {"map_x": places[:, 0], "map_y": places[:, 1], "listed": listed}
+    columns |= {"map_x": places[:, 0], "map_y": places[:, 1], "listed": listed * 1}
     return Samples(columns), projection
 
 
@@ -128,6 +151,7 @@ def _show(
     samples: Samples,
     lowest: Int[np.ndarray, " m"],
     projection: Projection,
+    status: Status | None,
 ) -> None:
     finest = run.levels[0].name if run.levels else ""
     if "q_score" in samples.columns:
@@ -141,7 +165,9 @@ def _show(
         )
     shown = ["row", "id", f"label:{finest}", f"predicted:{finest}"]
     shown += ["q_score", "z_max", "l1_norm"]
-    run.tables.append(pictures.worst_table(lowest.tolist(), samples.columns, shown))
+    run.tables.append(
+        pictures.worst_table(lowest.tolist(), samples.columns, shown, status)
+    )
     run.tables.append(
         Table(
             name="map",

@@ -35,6 +35,9 @@ CORRELATION_INTERVAL_MAXIMUM_D = 512
 # Below this share of the scatter a difference of sums has lost too many digits.
 DOWNDATE_MINIMUM_SHARE = 1e-3
 
+# What such an interval is for: these numbers depend on how many rows there are.
+JACKKNIFE = "jackknife over blocks of rows, for as many other rows"
+
 # All are functions of a `SpectrumState`, whose fields bear their parameters' names.
 SPECTRAL: tuple[Callable[..., Estimate | float], ...] = (
     power_law.alpha,
@@ -221,8 +224,9 @@ def with_jackknife(
     one: Measurement, number: Callable[[int | None], float], sizes: np.ndarray
 ) -> Measurement:
     """Return a measurement with its jackknife interval, cut to the possible range."""
-    found = jackknifed(number, sizes)
-    if found is None:
+    with np.errstate(over="ignore"):
+        found = jackknifed(number, sizes)
+    if found is None or not np.isfinite(found.interval).all():
         return one
     low, high = one.range
     interval = (
@@ -233,5 +237,5 @@ def with_jackknife(
         one,
         interval=(float(interval[0]), float(interval[1])),
         replicates=found.replicates,
-        details={**one.details, "interval": "jackknife over blocks of rows"},
+        details={**one.details, "interval": JACKKNIFE},
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from repscope.metrics.curves import ncc_linear_ratio
 from repscope.metrics.labelled_ingredients import LabelledIngredients
 from repscope.metrics.measuring import taken_of
 from repscope.metrics.metric import Estimate, Metric, metric_of
-from repscope.records import Measurement
+from repscope.records import Detail, Measurement
 
 # Of features alone; each compares rows with rows.
 GEOMETRY: tuple[Metric, ...] = tuple(
@@ -59,6 +59,9 @@ ANSWERS: tuple[Metric, ...] = tuple(
     )
 )
 
+# Details of these that hold codes of classes.
+_CLASS_DETAILS = ("missing", "missing_correct", "missing_incorrect")
+
 
 def structure_measurements(
     rows: ProbeRows, entries: Sequence[Metric]
@@ -68,10 +71,24 @@ def structure_measurements(
 
 
 def _taken(rows: ProbeRows, entries: Sequence[Metric]) -> Iterator[Measurement]:
+    classes = {one.level.name: one.level.classes for one in rows.supply.levels}
     for entry in entries:
         for one, missing in taken_of(entry, rows.supply):
             if not missing:
-                yield dataclasses.replace(one, layer="features")
+                details = _named(one.details, classes.get(one.level or "", ()))
+                yield dataclasses.replace(one, layer="features", details=details)
+
+
+def _named(
+    details: Mapping[str, Detail], classes: Sequence[str]
+) -> Mapping[str, Detail]:
+    """Return details with the names of missing classes in place of their codes."""
+    return {
+        key: tuple(classes[code] if isinstance(code, int) else code for code in value)
+        if key in _CLASS_DETAILS and isinstance(value, tuple) and classes
+        else value
+        for key, value in details.items()
+    }
 
 
 def cluster_measurements(rows: ProbeRows) -> list[Measurement]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import threadpoolctl
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from repscope._arrays import (
     Array,
@@ -21,7 +21,7 @@ from repscope._arrays import (
     host,
     namespace,
 )
-from repscope._checking import InputError, NonFiniteFeatureError
+from repscope._checking import InputError
 from repscope._environment import usable_cores
 from repscope.diagnosis.score_columns import ScoreColumns
 from repscope.metrics.intervals import block_of_rows, n_blocks
@@ -29,6 +29,7 @@ from repscope.metrics.samples import sample_scores
 from repscope.metrics.sharing import argmax_shares, takes_both_signs
 from repscope.metrics.sparsity import default_eta, soft_sparsity
 from repscope.representations.class_moments import ClassMoments
+from repscope.representations.finite_rows import without_nonfinite
 from repscope.representations.moments import Moments
 from repscope.representations.representation import Level, Representation
 
@@ -87,47 +88,6 @@ class Survey:
     def deviations(self) -> Float[np.ndarray, " d"]:
         """Standard deviation of each feature, ddof 0."""
         return np.sqrt(np.maximum(np.diag(self.moments.scatter), 0) / self.moments.n)
-
-
-def finite_rows(representation: Representation) -> Bool[np.ndarray, " n"]:
-    """Return which rows hold finite numbers only."""
-    masks = []
-    for _, block in representation.blocks():
-        xp = namespace(block)
-        if not xp.isdtype(block.dtype, "real floating"):
-            masks.append(np.ones(block.shape[0], dtype=bool))
-            continue
-        finite = xp.isfinite(block)
-        masks.append(host(xp.all(finite, axis=1)))
-    return np.concatenate(masks)
-
-
-def without_nonfinite(
-    representation: Representation, *, drop: bool
-) -> tuple[Representation, int]:
-    """Return the rows that hold finite numbers only, and how many were dropped.
-
-    Raises:
-        NonFiniteFeatureError: where some are not and `drop` is not set.
-        InputError: where no row is left.
-    """
-    finite = finite_rows(representation)
-    n_bad = int((~finite).sum())
-    if n_bad == 0:
-        return representation, 0
-    if not drop:
-        first = int(representation.rows[np.flatnonzero(~finite)[0]])
-        raise NonFiniteFeatureError(representation.name, n_bad, first)
-    if n_bad == len(finite):
-        raise InputError(f"{representation.name}: every row contains NaN or infinity")
-    kept = representation.subset(np.flatnonzero(finite))
-    if kept.is_test is not None and (kept.is_test.all() or not kept.is_test.any()):
-        side = "training" if kept.is_test.all() else "test"
-        raise InputError(
-            f"{representation.name}: every {side} row contains NaN or infinity",
-            expected="finite rows on both sides of the split",
-        )
-    return kept, n_bad
 
 
 def _in_cache(block: Array) -> Iterator[slice]:

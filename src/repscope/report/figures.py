@@ -48,6 +48,10 @@ MAP_SIZE_INCHES = (6.4, 6.0)
 MAXIMUM_MARKERS = 500
 MAXIMUM_LEGEND = 10
 _LABEL_LIMIT = 48
+# Names of ticks: so many at most, so long at most, level up to so many letters in all.
+MAXIMUM_TICKS = 16
+_TICK_LIMIT = 20
+_LEVEL_TICKS = 44
 # Bars at whole numbers, such as classes, stand apart up to this many.
 _MAXIMUM_SEPARATE = 60
 
@@ -120,6 +124,7 @@ def draw(curve: Curve, *, titled: bool = True) -> Figure:
             _plain(axes.set_title("", loc="left"), curve.title)
         _plain(axes.set_xlabel(""), curve.x_label)
         _plain(axes.set_ylabel(""), curve.y_label)
+        _name_ticks(axes, curve.x_ticks)
         _add_legend(figure, handles, [series.label for series in curve.series])
     return figure
 
@@ -212,6 +217,20 @@ def _set_scales(axes: Axes, curve: Curve) -> None:
             (axes.set_xscale if is_x else axes.set_yscale)("log")
             axis.set_major_formatter(_PlainLogFormatter())
             axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.0, 0.4)))
+
+
+def _name_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """Put names at x = 1, 2, ...; of too many, evenly spread ones."""
+    if not names:
+        return
+    shown = range(0, len(names), -(-len(names) // MAXIMUM_TICKS))
+    short = [shorten(names[place], _TICK_LIMIT) for place in shown]
+    is_level = sum(map(len, short)) <= _LEVEL_TICKS
+    axes.set_xticks([place + 1 for place in shown])
+    for text, name in zip(axes.set_xticklabels(short), short, strict=True):
+        _plain(text, name)
+        if not is_level:
+            text.set(rotation=35.0, ha="right", rotation_mode="anchor")
 
 
 def _draw_series(axes: Axes, series: Series, colour: str, curve: Curve) -> Handle:

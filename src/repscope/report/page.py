@@ -25,6 +25,7 @@ from repscope.records import (
     Measurement,
     RunRecord,
     Samples,
+    Scalar,
     Status,
     Table,
     Thumbnail,
@@ -50,6 +51,8 @@ _ROW_TABLES = ("worst_samples",)
 _MAP_TABLES = ("map",)
 _SCRIPTS = ("points.js", "map.js", "page.js")
 _FIRST_STEPS = 3
+# The check that says whether low scores mark the images to look at.
+_QUALITY_CHECK = "RS301"
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def render(record: RunRecord, samples: Samples) -> str:
         families=_families(record),
         steps=first_steps(record),
         groups=_grouped(record.findings),
+        quality=_quality_words(record.findings),
         figures=[
             _figure(curve, f"figure-{index}")
             for index, curve in enumerate(record.curves, start=1)
@@ -307,11 +311,12 @@ def _figure(curve: Curve, name: str) -> Figure:
 def _curve_grid(curve: Curve) -> page_data.Grid:
     """Return a curve's numbers, evenly thinned to MAXIMUM_CURVE_ROWS."""
     share = max(MAXIMUM_CURVE_ROWS // max(len(curve.series), 1), 2)
-    rows: list[tuple[str, float, float]] = []
+    rows: list[tuple[str, Scalar, float]] = []
+    names = dict(enumerate(curve.x_ticks, start=1))
     for series in curve.series:
         pairs = list(zip(series.x, series.y, strict=False))
         step = -(-len(pairs) // share) or 1
-        rows += [(series.label, x, y) for x, y in pairs[::step]]
+        rows += [(series.label, names.get(int(x), x), y) for x, y in pairs[::step]]
     table = Table(
         name=curve.name,
         title=curve.title,
@@ -321,6 +326,34 @@ def _curve_grid(curve: Curve) -> page_data.Grid:
     total = sum(min(len(series.x), len(series.y)) for series in curve.series)
     shown = page_data.grid(table, limit=len(rows))
     return page_data.Grid(shown.columns, shown.numeric, shown.rows, total)
+
+
+def _quality_words(findings: tuple[Finding, ...]) -> dict[str, str]:
+    """Return what the rows with the lowest scores are called.
+
+    They are the worst only where the check of them found that scores point at errors.
+    """
+    judged = [one for one in findings if one.code == _QUALITY_CHECK]
+    if any(one.status is Status.FOUND for one in judged):
+        pictures = "The samples of lowest quality, the worst first."
+        return {
+            "title": "Worst samples",
+            "short": "Worst samples",
+            "pictures": pictures,
+        }
+    said = {
+        Status.ABSENT: "on these features the score does not single out errors",
+        Status.UNDECIDED: "whether the score singles out errors is undecided",
+    }
+    doubt = [
+        f"; {said[one.status]} ({one.code})" for one in judged if one.status in said
+    ]
+    return {
+        "title": "Samples with the lowest Q-Score",
+        "short": "Lowest Q-Score",
+        "pictures": f"The samples with the lowest Q-Score, the lowest first"
+        f"{''.join(doubt[:1])}.",
+    }
 
 
 def _tables(tables: tuple[Table, ...]) -> dict[str, list[tuple[Table, page_data.Grid]]]:

@@ -161,6 +161,7 @@ def note_text(measurement: Measurement) -> str:
     details = "; ".join(
         f"{name.replace('_', ' ')}{':' * (name == 'interval')} {_detail_text(value)}"
         for name, value in measurement.details.items()
+        if value or not isinstance(value, tuple | str)
     )
     split = "" if measurement.split == "all" else f"{measurement.split} split"
     parts = [measurement.reason or "", split, details]
