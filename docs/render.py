@@ -71,6 +71,7 @@ NEEDS = {
     "curve": "epochs or layers",
     "images": "images",
     "heatmaps": "heatmaps",
+    "trainings": "two trainings",
 }
 
 

@@ -7,14 +7,22 @@ import sys
 from collections.abc import Mapping
 
 import repscope as rs
-from repscope.records import Measurement
+from repscope.records import Measurement, Table
 
 SHOWN = (
     "linear_accuracy",
+    "squared_hinge_accuracy",
     "ridge_accuracy",
     "knn_accuracy",
     "ncc_accuracy",
+    "few_shot_accuracy",
+    "ncc_linear_ratio",
     "cdnv",
+    "nc1_variability",
+    "silhouette",
+    "kmeans_ari",
+    "kmeans_nmi",
+    "tolerance",
     "class_collapse_index",
     "subclass_given_class",
     "suppression_index",
@@ -27,6 +35,9 @@ SHOWN = (
     "auroc",
     "error_ratio_lowest",
     "argmax_concentration",
+    "uniformity",
+    "mean_cosine",
+    "hubness",
 )
 
 
@@ -46,6 +57,10 @@ def main() -> None:
     for key in sorted(shown, key=_place):
         cells = " | ".join(_cell(held, key) for held in taken.values())
         write(f"| {key} | {cells} |\n")
+    for name, report in reports.items():
+        for table in report.record.tables:
+            if table.name == "layers":
+                _write_table(name, table)
     write(f"\n| check | {names} |\n|---|{'---|' * len(reports)}\n")
     found = {
         name: {one.code: one for one in report.findings}
@@ -75,6 +90,15 @@ def _cell(held: Mapping[str, Measurement], key: str) -> str:
     value = f"{one.value:.3g}"
     low, high = one.interval or (None, None)
     return value if low is None else f"{value} ({low:.3g} to {high:.3g})"
+
+
+def _write_table(name: str, table: Table) -> None:
+    write = sys.stdout.write
+    write(f"\n{table.title}: {name}\n\n| {' | '.join(table.columns)} |\n")
+    write(f"|{'---|' * len(table.columns)}\n")
+    for row in table.rows:
+        cells = (f"{x:.3g}" if isinstance(x, float) else f"{x}" for x in row)
+        write(f"| {' | '.join(cells)} |\n")
 
 
 if __name__ == "__main__":
