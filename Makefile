@@ -10,7 +10,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # One worker per core, and one thread in each: threads that wait for one another cost more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile \
+	--no-loadscope-reorder
 
 USE := $(VENV)/.installed-to-use
 DEVELOP := $(VENV)/.installed-to-develop

@@ -123,3 +123,11 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.split()[0] in ("HEALTHY", "WARN", "COLLAPSED")
     assert (tmp_path / "emb-report" / "report.html").is_file()
+
+
+def test_the_examples_of_measuring_run(capsys):
+    text = (ROOT / "docs/measuring.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 7
+    exec("\n".join(blocks), {})  # one page, one story: later blocks use the first
+    assert "block1" in capsys.readouterr().out

@@ -105,7 +105,14 @@ def assert_same(one, other):
     assert statuses[0] == statuses[1]
 
 
-@pytest.mark.parametrize(("rows", "signed"), [(1, False), (7, True), (100, False)])
+@pytest.mark.parametrize(
+    ("rows", "signed"),
+    [
+        pytest.param(1, False, marks=pytest.mark.slow),
+        (7, True),
+        pytest.param(100, False, marks=pytest.mark.slow),
+    ],
+)
 def test_blocks_of_any_size_give_the_same_run(monkeypatch, rows, signed):
     features, labels, attributes = example(signed=signed)
     given = {"labels": labels, "attributes": attributes, "reference": features[:, ::-1]}

@@ -102,7 +102,8 @@ class ClassMoments:
         # common offset costs no digits, and constant features are exactly zero.
         origins = block[first]
         with np.errstate(invalid="ignore", over="ignore"):
-            shifted = block - origins[own]
+            shifted = origins[own]
+            np.subtract(block, shifted, out=shifted)
             squares = np.einsum("nd,nd->n", shifted, shifted)
             total = float(squares.sum())
         check_squares(total + len(block) * sum_of_squares(block[0]), block)
