@@ -12,6 +12,9 @@ from repscope._checking import InputError
 # Values of a block of rows, 2 MB in float64: what one pass leaves in a processor's
 # cache the next one finds there. At least so many rows that a product is worth it.
 BLOCK_VALUES, BLOCK_MINIMUM_ROWS = 2**18, 512
+# A product of wide rows keeps two cores busy only with about twice as many rows as
+# columns; 64 MiB of float64 at most.
+WIDE_BLOCK_VALUES = 2**23
 # Sums of squares beyond the first leave the range of float64, those below the second
 # lose digits.
 GREATEST_SQUARES, LEAST_SQUARES = 2.0**1000, 2.0**-900
@@ -28,7 +31,8 @@ _DAMAGE = (
 
 def rows_at_once(d: int) -> int:
     """Return how many rows of d features pass through the cache together."""
-    return max(BLOCK_MINIMUM_ROWS, BLOCK_VALUES // d)
+    wide = min(2 * d, WIDE_BLOCK_VALUES // d)
+    return max(BLOCK_MINIMUM_ROWS, BLOCK_VALUES // d, wide)
 
 
 def check_width(found: int, expected: int, what: str) -> None:
