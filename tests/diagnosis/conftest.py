@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 # Every check fires and stays silent at one small and one middle size in the fast tests.
-SLOW_SIZES = {(400, 32, 1), (2000, 128, 0)}
+SLOW_SIZES = {(400, 32, 1), (1000, 64, 0), (2000, 128, 0)}
 
 
 @pytest.hookimpl(tryfirst=True)

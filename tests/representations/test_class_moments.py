@@ -134,6 +134,7 @@ def test_hard_rows_agree_however_they_arrive(kind, n, cuts, at_once, seed):
     stream, merged = ClassMoments(5, 3), ClassMoments(5, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summed_state, "BLOCK_VALUES", 1)
+        patch.setattr(summed_state, "WIDE_BLOCK_VALUES", 1)
         patch.setattr(summed_state, "BLOCK_MINIMUM_ROWS", at_once)
         for part in np.split(np.arange(n), sorted(min(c, n) for c in cuts)):
             stream.update(rows[part], labels[part])

@@ -403,6 +403,7 @@ def test_blocks_within_a_batch_change_nothing(rows_at_once, monkeypatch):
     rows = stressed("offset", 200, 4, 0)
     whole = moments_of(rows)
     monkeypatch.setattr(summed_state, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(summed_state, "WIDE_BLOCK_VALUES", 1)
     monkeypatch.setattr(summed_state, "BLOCK_MINIMUM_ROWS", rows_at_once)
     for make in (np.asarray, torch.tensor, np.asfortranarray):
         assert_equal(Moments(4).update(make(rows)), whole)

@@ -63,12 +63,12 @@ def test_scatters_equal_exact_sums():
 
 
 def test_many_views_pass_in_pieces():
-    views = views_of(400, 4, 600, offset=5.0).astype(np.float32)
+    views = views_of(700, 4, 600, offset=5.0).astype(np.float32)
     assert views[:, :, 0].size > 2 * rows_at_once(600)
     means = views.astype(float).mean(axis=1)
     centred = (views - means[:, None, :]).reshape(-1, 600)
     for n_blocks in (1, 3):
-        objects = ObjectMoments.of_views(views, np.arange(400), n_blocks=n_blocks)
+        objects = ObjectMoments.of_views(views, np.arange(700), n_blocks=n_blocks)
         near(objects.within(), centred.T @ centred, 1e-13)
         near(objects.means, means, 1e-14)
 
