@@ -12,7 +12,7 @@ TREES = {
     for path in sorted(SOURCE.rglob("*.py"))
 }
 ROWS = """
-records files _arrays _eigen _numerics _randomness _images _distributed _checking \
+records files _arrays _eigen _numerics _randomness _images _distributed _gathering _checking \
 _environment
 data models theory report
 representations objectives

@@ -1,6 +1,8 @@
 """The shared numerics hold at every scale and offset, on NumPy and on torch."""
 
+import decimal
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -222,3 +224,84 @@ def test_class_sums_equal_a_loop_and_empty_classes_sum_to_zero():
     for one in range(7):
         expected = sum((v for v, k in zip(values, labels, strict=True) if k == one), 0)
         np.testing.assert_allclose(sums[one], expected, atol=1e-13)
+
+
+def sinkhorn_of_exponentials(scores, epsilon, iterations):
+    """Caron et al. 2020 as their code has it: exponentials of a (k, n) matrix first."""
+    q = np.exp(scores / epsilon).T
+    q /= q.sum()
+    for _ in range(iterations):
+        q /= q.sum(axis=1, keepdims=True) * len(q)
+        q /= q.sum(axis=0, keepdims=True) * q.shape[1]
+    return q.T * q.shape[1]
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("iterations", [1, 3, 10])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 7)])
+def test_assignments_are_those_of_exponentials(make, iterations, shape):
+    scores = np.random.default_rng(0).uniform(-1, 1, shape)
+    expected = sinkhorn_of_exponentials(scores, 0.05, iterations)
+    found = numerics.sinkhorn(make(scores), epsilon=0.05, iterations=iterations)
+    assert isinstance(found, type(make(scores)))
+    np.testing.assert_allclose(np.asarray(found), np.log(expected), rtol=1e-10)
+
+
+def test_assignments_by_hand():
+    # exp: (2, 1; 1, 1). Columns to 1: (2/3, 1/2; 1/3, 1/2). Rows to 1: 4:3 and 2:3.
+    scores = np.log(np.array([[2.0, 1.0], [1.0, 1.0]]))
+    found = numerics.sinkhorn(scores, epsilon=1.0, iterations=1)
+    np.testing.assert_allclose(np.exp(found), [[4 / 7, 3 / 7], [2 / 5, 3 / 5]])
+
+
+def test_assignments_become_even_and_keep_their_odds():
+    scores = np.random.default_rng(0).uniform(-1, 1, (12, 4))
+    odds = numerics.sinkhorn(scores, epsilon=0.5, iterations=100)
+    np.testing.assert_allclose(np.exp(odds).sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(odds).sum(axis=0), 3)
+    # Scaling rows and columns leaves (a d) / (b c) of each 2 x 2 as it was.
+    given = scores / 0.5
+    for table in (odds, given):
+        table -= table[:, :1]
+        table -= table[:1]
+    np.testing.assert_allclose(odds, given, atol=1e-9)
+
+
+def sinkhorn_of_decimals(scores, iterations):
+    """Numbers of 50 digits, whose exponents do not end, need no care."""
+    with decimal.localcontext(prec=50):
+        q = [[Decimal(one).exp() for one in row] for row in scores]
+        for _ in range(iterations):
+            sums = [sum(column) for column in zip(*q, strict=True)]
+            q = [[a / b for a, b in zip(row, sums, strict=True)] for row in q]
+            q = [[one / sum(row) for one in row] for row in q]
+        return [[float(one.ln()) for one in row] for row in q]
+
+
+# No exponential of these, in any row or column, is a float32; in the last, all rows
+# want the first column, and the last row wants it least.
+FAR = {
+    "large": [[3000, 0, 0], [3000, 2900, 0], [0, -3000, 1]],
+    "spread": [[0, 400, -400], [800, -800, 0], [0, 0, -900], [-500, 0, 700]],
+    "crowded": [[900, 600, 0], [900, 500, 100], [900, 400, 200], [300, 0, 0]],
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("scores", FAR.values(), ids=FAR)
+def test_assignments_of_scores_far_apart_are_exact(scores, iterations, dtype):
+    expected = np.array(sinkhorn_of_decimals(scores, iterations))
+    given = np.array(scores, dtype)
+    found = numerics.sinkhorn(given, epsilon=1.0, iterations=iterations)
+    assert found.dtype == dtype
+    # Scores near 2,000 have a rounding of 1e-4 in float32.
+    tolerance = 2e-3 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=tolerance)
+
+
+def test_a_common_shift_of_scores_changes_no_assignment():
+    scores = np.random.default_rng(0).uniform(-1, 1, (6, 4))
+    expected = numerics.sinkhorn(scores, epsilon=0.05, iterations=3)
+    found = numerics.sinkhorn(scores + 1e3, epsilon=0.05, iterations=3)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)

@@ -1,5 +1,8 @@
 """How far it is: lines now and then where there is no terminal, nothing when quiet."""
 
+import io
+import re
+
 import pytest
 
 from repscope import _progress
@@ -61,3 +64,89 @@ def test_a_skipped_step_has_no_loss(clock, capsys):
         clock[0] += 40
         progress.advance(1, {"total": None})
     assert "skipped" in capsys.readouterr().err
+
+
+def test_the_summary_shows_loss_and_watched_numbers_from_first_to_last():
+    progress = TrainingProgress(None, 8)
+    progress.start(total_steps=8, first_step=0)
+    for step in range(1, 9):
+        progress.advance(step, {"total": 9.0 - step, "positive": 1.0})
+    progress.look({"effective_rank": 2.5, "linear_accuracy[fine]": None, "d": 1.0})
+    progress.look({"effective_rank": 5.5, "linear_accuracy[fine]": 0.25})
+    lines = [line.split() for line in progress.summary.splitlines()]
+    assert lines == [
+        ["first", "last"],
+        ["total", "8", "1", "█▇▆▅▄▃▂▁"],
+        ["effective_rank", "2.50", "5.50", "▁█"],
+        ["linear_accuracy[fine]", "0.250", "0.250", "▁"],
+    ]
+
+
+def test_a_training_without_a_step_has_no_summary():
+    progress = TrainingProgress(None, 8)
+    progress.start(total_steps=8, first_step=8)
+    progress.finish()
+    assert progress.summary == ""
+
+
+def test_a_second_training_begins_its_own_summary():
+    progress = TrainingProgress(None, 8)
+    for total in (1.0, 2.0):
+        progress.start(total_steps=1, first_step=0)
+        progress.advance(1, {"total": total})
+    assert progress.summary.split()[2:5] == ["total", "2", "2"]
+
+
+def test_names_of_levels_cannot_steer_the_terminal():
+    progress = TrainingProgress(None, 8)
+    progress.look({"cdnv[\x1b[31mred]": 1.0})
+    assert "\x1b" not in progress.summary
+    assert "cdnv[red]" in progress.summary
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal of an encoding."""
+
+    def __init__(self, encoding):
+        super().__init__()
+        self._encoding = encoding
+
+    encoding = property(lambda self: self._encoding)
+
+    def isatty(self):
+        return True
+
+
+def shown_on(terminal, monkeypatch, **environment):
+    """Return what a short training shows on a terminal."""
+    for name in ("NO_COLOR", "TERM", "COLORTERM", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": "100", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_progress.sys, "stderr", terminal)
+    with counted("training", "images", quiet=False) as counter:
+        progress = TrainingProgress(counter, 8)
+        progress.start(total_steps=8, first_step=0)
+        for step in range(1, 9):
+            progress.advance(step, {"total": 9.0 - step})
+    return terminal.getvalue()
+
+
+def test_a_terminal_shows_the_way_of_the_loss_below_the_bar(monkeypatch):
+    assert "█▇▆▅▄▃▂▁" in shown_on(Terminal("utf-8"), monkeypatch)
+
+
+def test_a_terminal_without_blocks_gets_plain_signs(monkeypatch):
+    shown = shown_on(Terminal("ascii"), monkeypatch)
+    assert "#*+=-:._" in shown
+    assert "█" not in shown
+
+
+def test_a_terminal_without_colour_gets_none(monkeypatch):
+    shown = shown_on(Terminal("utf-8"), monkeypatch, NO_COLOR="1")
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]", shown)
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    shown = shown_on(Terminal("utf-8"), monkeypatch, TERM="dumb")
+    assert re.fullmatch(r"training: 64 of 64 \([\d,]+ images/s loss 1\.000\)\n", shown)

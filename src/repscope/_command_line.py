@@ -217,12 +217,7 @@ def _protocol_entries() -> dict[str, dict[str, str]]:
     entries = {}
     for name in PROTOCOLS:
         made = protocol(name)
-        views = {
-            f"view {number}": "; ".join(describe(one) for one in view)
-            for number, view in enumerate(made.views, start=1)
-        }
-        if len(set(views.values())) == 1:
-            views = {"views": next(iter(views.values()))}
+        views = {title: "; ".join(map(describe, view)) for title, view in made.kinds}
         entries[name] = {"source": made.source, **views}
     return entries
 

@@ -24,6 +24,8 @@ from repscope._checking import Undecidable
 
 # Memory that one blocked pairwise operation may hold.
 BLOCK_BYTES = 128 * 2**20
+# Scalings grow at most by a factor of n k in each turn: so many stay within float32.
+_SCALINGS_AT_ONCE = 3
 
 
 def symmetric_product(centred: Float[Array, "n d"]) -> Float[Array, "d d"]:
@@ -162,6 +164,49 @@ def unit_rows(features: Features) -> Features:
     squared = xp.sum(doubled**2, axis=1, keepdims=True)
     # The root of zero has no gradient: zero rows are divided by one before it.
     return doubled / xp.sqrt(xp.where(squared == 0, xp.ones_like(squared), squared))
+
+
+def sinkhorn(
+    scores: Float[Array, "n k"], *, epsilon: float, iterations: int
+) -> Float[Array, "n k"]:
+    """Return log q: how much of each row is assigned to each of k columns.
+
+    q = exp(scores / epsilon), and then in turns, `iterations` times: the columns of q
+    are brought to the same sum, and its rows to 1. The rows sum to 1; the columns to
+    n / k the better, the more iterations. In the precision of the scores.
+
+    Scores of any size are safe. Of a matrix whose columns were just brought to sum 1
+    and whose rows then to a maximum of 1, each row has an entry of 1 and each column
+    one of 1 / n or more, so that its exponentials can be scaled without dividing by 0.
+    What became 0 in them is put right by starting again from logarithms.
+
+    Args:
+        scores: higher for columns that suit a row.
+        epsilon: weight of the entropy, above 0; small gives hard assignments.
+        iterations: from 1.
+
+    Source: Cuturi 2013, algorithm 1; Caron et al. 2020 (SwAV), eq. 3-5 and code at
+        06b1b7c, main_swav.py; Schmitzer 2019, section 3 (scaling in parts).
+    As in the source, whose code takes exponentials first.
+
+    Example:
+        >>> scores = np.array([[9.0, 8.0], [9.0, 8.0]])  # both suit the first column
+        >>> np.exp(sinkhorn(scores, epsilon=0.1, iterations=3)).round(3).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
+    """
+    xp = namespace(scores)
+    log_q = scores / epsilon
+    for first in range(0, iterations, _SCALINGS_AT_ONCE):
+        shifted = log_q - xp.max(log_q, axis=0, keepdims=True)
+        log_q = shifted - xp.log(xp.sum(xp.exp(shifted), axis=0, keepdims=True))
+        log_q = log_q - xp.max(log_q, axis=1, keepdims=True)
+        kernel = xp.exp(log_q)
+        rows, columns = 1 / xp.sum(kernel, axis=1), xp.ones_like(kernel[0])
+        for _ in range(min(_SCALINGS_AT_ONCE, iterations - first) - 1):
+            columns = 1 / (rows @ kernel)
+            rows = 1 / (kernel @ columns)
+        log_q = log_q + (xp.log(rows)[:, None] + xp.log(columns))
+    return log_q
 
 
 def row_blocks(n: int, columns: int, *, item_bytes: int = 8) -> Iterator[slice]:

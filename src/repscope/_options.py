@@ -1,9 +1,102 @@
-"""The options of the commands: each is declared once, for every command that has it."""
+"""What the commands say of themselves, and their options, each declared once."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+HELP = """
+\b
+  repscope demo                                   see it work, offline
+  repscope emb.npy                                features alone
+  repscope emb.npy --labels y.npy                 with labels
+  repscope emb.parquet --labels fine,coarse       columns, fine to coarse
+  repscope emb.npy --labels y.npy --fail-on any   exit 1 on a failure: for CI
+  repscope compare before-report after-report     which is better, and is it sure
+  repscope diagnose timm/resnet18 photos          any encoder, on a folder of images
+  repscope train --images photos -o run           train one, then diagnose run photos
+
+A check-up for self-supervised image encoders: from features, and labels if you
+have them, to what is wrong, how sure that is and what to do about it.
+"""
+EPILOG = """
+\b
+Exit codes: 0 done, 1 a --fail-on gate failed, 2 wrong usage, 3 bad data,
+4 the machine stands in the way (disk, memory, permission), 70 a bug in
+repscope, 130 interrupted, 143 terminated.
+"""
+DIAGNOSE_HELP = """Say what is wrong with a representation, from its features.
+
+\b
+  repscope diagnose emb.npy --labels y.npy -o out
+  repscope diagnose emb.parquet --column emb --labels fine,coarse --split split
+  repscope diagnose train.npz --test test.npz --labels y --attributes colour
+  repscope diagnose emb.npy --fail-on "effective_rank<0.3*d" --fail-on RS102
+  repscope diagnose run photos --part test --reference untrained
+
+FEATURES is an npy, npz, Parquet, CSV, safetensors or pt file, or a folder of
+shards: one row for each image. --labels, --attributes, --ids and --split take names
+of columns in FEATURES, a FILE with one value per row, or FILE:NAME,NAME.
+
+With IMAGES the first word is an encoder, which is run on them first; the features
+are kept in OUT/features. A folder that "repscope embed" wrote needs no options: it
+knows its labels, ids and pictures.
+"""
+COMPARE_HELP = """Compare saved runs with the first of them, with intervals.
+
+\b
+  repscope compare before-report after-report
+  repscope compare a-report b-report --fail-on "effective_rank<0.9*baseline"
+"""
+DEMO_HELP = """Train three small encoders on real digits, and diagnose them.
+
+\b
+  repscope demo -o demo
+
+One is sound, one is trained without what keeps features apart, and one is given an
+easy way out. It takes a minute on two cores and no network.
+"""
+EMBED_HELP = """Run an encoder over images; keep features, labels, small pictures.
+
+\b
+  repscope embed run photos -o features
+  repscope embed timm/vit_small_patch14_dinov2 photos --layers blocks.5,blocks.11
+  repscope embed weights.pth photos --architecture resnet50 --part test
+  repscope diagnose features
+
+The same command run again goes on where it was stopped. Weights are downloaded only
+for a name such as timm/NAME, and not with --untrained.
+"""
+TRAIN_HELP = """Train an encoder without labels, by a recipe.
+
+\b
+  repscope train --images photos -o run
+  repscope train recipes/cifar100-simclr-small.toml --images c100.parquet
+  repscope train recipe.toml --set training.epochs=3 --images photos -o run
+  repscope train --resume run
+  repscope train recipe.toml --images photos --watch more --every 200 --fail-on RS102
+  repscope diagnose run photos
+
+--resume continues a stopped run as if it had never stopped. --init-from takes the
+weights of an encoder and starts anew. --dry-run prints the recipe with every default.
+
+--watch embeds images every N steps, writes what it measures to RUN/watch.jsonl and
+warns of a collapse. --watch-part, --labels, --layers and --limit say which, and of
+what; --fail-on ends the training, with exit code 1.
+"""
+REPRODUCE_HELP = """Reproduce a table or figure of the papers, and compare.
+
+\b
+  repscope reproduce ls
+  repscope reproduce S1-3 -o s1-3
+"""
+LIST_HELP = """List the metrics, the checks or the augmentation protocols.
+
+\b
+  repscope ls metrics
+  repscope ls checks --json
+  repscope ls protocols
+"""
 
 Features = Annotated[
     str,
@@ -141,6 +234,23 @@ Resume = Annotated[
 InitFrom = Annotated[
     str | None,
     typer.Option(metavar="ENCODER", help="Start from these weights, nothing else."),
+]
+Watch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="IMAGES", help="Look at the encoder on these while it is trained."
+    ),
+]
+WatchPart = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which part of the watched images.")
+]
+Every = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Steps between two looks; 500 by default."),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(metavar="tensorboard|wandb", help="Log losses and looks there too."),
 ]
 Part = Annotated[
     str | None,

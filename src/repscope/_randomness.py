@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     STAND_IN = 4
     SHAPES = 5
     WEIGHTS = 6
+    NEGATIVES = 7
+    SHUFFLE = 8
 
 
 def sample_keys(

@@ -1,8 +1,10 @@
 """What `train` and `reproduce` do."""
 
+import contextlib
 import logging
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repscope import _progress, _terminal
@@ -14,17 +16,32 @@ from repscope._checking import (
     UsageError,
     check_choice,
 )
-from repscope._command_line import check_folder, check_not_inside
+from repscope._command_line import Output, check_folder, check_not_inside
 from repscope.data.imageset import ImageSet
+from repscope.data.shortcuts import randbit
 from repscope.data.sources import open_images
+from repscope.diagnosis.watch import LIMIT, Watch, watch
 from repscope.experiments.catalogue import EXPERIMENTS
 from repscope.experiments.experiment import Experiment
 from repscope.experiments.reproduce import reproduce
+from repscope.integrations.abstract_log import AbstractLog
+from repscope.integrations.tensorboard import TensorBoardLog
+from repscope.integrations.wandb import WandbLog
 from repscope.records import to_json
 from repscope.training.engine import train
 from repscope.training.preparation import prepare
+from repscope.training.ranks import is_first, joined
 from repscope.training.recipe import Recipe, override
 from repscope.training.run_folder import recipe_of_run
+from repscope.training.snapshot import Observer
+
+# Where --log can write besides.
+LOGS: Mapping[str, Callable[[], AbstractLog]] = {
+    "tensorboard": TensorBoardLog,
+    "wandb": WandbLog,
+}
+# Steps between two looks, where --every does not say.
+EVERY = 500
 
 _log = logging.getLogger("repscope")
 
@@ -64,52 +81,156 @@ class Start:
         return override(recipe, words)
 
 
+@dataclass(frozen=True)
+class Watching:
+    """What is watched and logged while it trains, as typed.
+
+    Args:
+        images: to embed now and then; None for no watch.
+        part: of these images.
+        every: steps between two looks.
+        labels: names of their label levels, fine to coarse; None for all.
+        layers: names, "all", or None for the default layer.
+        limit: about how many images.
+        logs: names of `LOGS`.
+    """
+
+    images: str | None = None
+    part: str | None = None
+    every: int | None = None
+    labels: str | None = None
+    layers: str | None = None
+    limit: int | None = None
+    logs: tuple[str, ...] = ()
+
+    def observer(self, recipe: Recipe, fail_on: tuple[str, ...]) -> Watch | None:
+        """Return the watch; None where nothing is to be watched.
+
+        Args:
+            recipe: whose random bits the images are given too.
+            fail_on: as typed.
+
+        Raises:
+            UsageError: where what is typed does not fit.
+            InputError: where the images cannot be used.
+        """
+        if self.images is None:
+            self._refuse_without_images(fail_on)
+            return None
+        images = open_images(self.images, split=self.part, labels=_names(self.labels))
+        data = recipe.data
+        if data.bits:
+            images = randbit(images, data.bits, seed=data.bit_seed)
+        return watch(
+            images,
+            every=EVERY if self.every is None else self.every,
+            layers="all" if self.layers == "all" else _names(self.layers),
+            limit=LIMIT if self.limit is None else self.limit,
+            fail_on=fail_on,
+        )
+
+    def _refuse_without_images(self, fail_on: tuple[str, ...]) -> None:
+        given = {
+            "--watch-part": self.part,
+            "--every": self.every,
+            "--labels": self.labels,
+            "--layers": self.layers,
+            "--limit": self.limit,
+            "--fail-on": fail_on or None,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(
+                    f"{option} is about images that are watched",
+                    fix="--watch IMAGES names them",
+                )
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def train_encoder(
-    start: Start,
-    device: str,
-    out: Path | None,
-    overwrite: bool,
-    quiet: bool,
-    dry_run: bool,
+    start: Start, watching: Watching, output: Output, *, device: str, dry_run: bool
 ) -> int:
     """Train an encoder, and say what to do with it.
 
     Args:
         start: where it starts.
+        watching: what is watched meanwhile.
+        output: the run folder (not with `start.resume`), what to say, and the gates.
         device: as typed.
-        out: the run folder; not with `start.resume`.
-        overwrite: replace a run in it.
-        quiet: say nothing.
         dry_run: print the recipe with every default, write nothing.
 
     Returns:
-        The exit code 0.
+        The exit code: 0, or 1 where a gate failed.
 
     Raises:
         UsageError: for a recipe that does not fit, or a folder in use.
         InputError: for images that cannot be used.
         TrainingDiverged: where the loss was no number, step after step.
     """
-    if start.resume is not None and out is not None and out != start.resume:
+    if not is_first():  # of several processes, the first speaks and watches for all
+        output = replace(output, quiet=True)
+        watching = Watching()
+    out, resume = output.out, start.resume
+    if resume is not None and out is not None and out != resume:
         raise UsageError("--resume goes on in the run's own folder", fix="leave -o out")
-    run = start.resume or out or Path("repscope-run")
+    run = resume or out or Path("repscope-run")
     recipe = start.recipe_of_run()
-    check_not_inside(run, recipe.data.source)
+    for source in (recipe.data.source, watching.images or ""):
+        check_not_inside(run, source)
     images = _images_of(start, recipe)
+    watcher = watching.observer(recipe, tuple(output.fail_on))
+    for name in watching.logs:
+        check_choice("log", name, LOGS)
+    logs = [LOGS[name]() for name in dict.fromkeys(watching.logs)]
     if dry_run:
-        _terminal.show(_planned(recipe, images))
+        _terminal.show(_planned(recipe, images, watcher))
         return EXIT_OK
+    seen = _Observers(watcher, tuple(logs))
     try:
-        _train(start, recipe, images, run, device, overwrite=overwrite, quiet=quiet)
+        _train(start, recipe, images, run, seen, device=device, output=output)
     except BaseException as error:
         if not isinstance(error, Exception):  # a signal, after the step was saved
             error.add_note(shlex.join(["repscope", "train", "--resume", str(run)]))
         raise
-    if not quiet:
+    if not output.quiet:
         words = shlex.join(["repscope", "diagnose", str(run), recipe.data.source])
         _terminal.show(f"encoder: {run / 'encoder.safetensors'}")
         _terminal.note(f"next: {words} --reference untrained")
-    return EXIT_OK
+    return _judged(watcher)
+
+
+def _judged(watcher: Watch | None) -> int:
+    """Return the exit code that the gates of a watch give, and say which failed."""
+    if watcher is None or watcher.failed is None:
+        return EXIT_OK
+    _terminal.note(f"gate failed: {_terminal.printable(watcher.failed)}")
+    return EXIT_GATE
+
+
+@dataclass(frozen=True, eq=False)
+class _Observers:
+    """Who is shown each step: what is watched, and where it is logged."""
+
+    watcher: Watch | None
+    logs: tuple[AbstractLog, ...]
+
+    @contextlib.contextmanager
+    def opened(
+        self, shown: _progress.TrainingProgress
+    ) -> Iterator[tuple[Observer, ...]]:
+        """Yield them, logs first, which then take in looks; logs are closed after."""
+        with contextlib.ExitStack() as stack:
+            for log in self.logs:
+                stack.enter_context(log)
+            if self.watcher is None:
+                yield self.logs
+                return
+            self.watcher.on += [log.look for log in self.logs]
+            self.watcher.on.append(lambda look: shown.look(look.numbers))
+            yield (*self.logs, self.watcher)
 
 
 def _train(
@@ -117,26 +238,32 @@ def _train(
     recipe: Recipe,
     images: ImageSet,
     run: Path,
-    device: str,
+    observers: _Observers,
     *,
-    overwrite: bool,
-    quiet: bool,
+    device: str,
+    output: Output,
 ) -> None:
+    quiet = output.quiet
     with (
+        joined(device),
         _terminal.progress(quiet=quiet),
         _progress.counted("training", "images", quiet=quiet) as counter,
     ):
         shown = _progress.TrainingProgress(counter, recipe.training.batch_size)
-        train(
-            recipe,
-            images,
-            run,
-            resume=start.resume is not None,
-            init_from=start.init_from,
-            overwrite=overwrite,
-            device=device,
-            progress=shown,
-        )
+        with observers.opened(shown) as asked:
+            train(
+                recipe,
+                images,
+                run,
+                resume=start.resume is not None,
+                init_from=start.init_from,
+                observers=asked,
+                overwrite=output.overwrite,
+                device=device,
+                progress=shown,
+            )
+    if shown.summary and not quiet:
+        _terminal.note(shown.summary)
 
 
 def _images_of(start: Start, recipe: Recipe) -> ImageSet:
@@ -155,11 +282,15 @@ def _images_of(start: Start, recipe: Recipe) -> ImageSet:
         ) from error
 
 
-def _planned(recipe: Recipe, images: ImageSet) -> str:
+def _planned(recipe: Recipe, images: ImageSet, watcher: Watch | None) -> str:
     """Return the recipe with all that it leaves open, and what its views are."""
     ready = prepare(recipe, images)
     views = "\n".join(f"# {line}" for line in ready.protocol.describe().splitlines())
     count = f"# {ready.images.n:,} images of {ready.images.name}"
+    if watcher is not None:
+        watched = watcher.images
+        count += f"\n# watched: {watched.n:,} images of {watched.name}, "
+        count += f"every {watcher.every:,} steps"
     return f"{count}\n{views}\n\n{ready.recipe.dump()}".rstrip()
 
 

@@ -32,94 +32,6 @@ from repscope._checking import (
     did_you_mean,
 )
 
-_HELP = """
-\b
-  repscope demo                                   see it work, offline
-  repscope emb.npy                                features alone
-  repscope emb.npy --labels y.npy                 with labels
-  repscope emb.parquet --labels fine,coarse       columns, fine to coarse
-  repscope emb.npy --labels y.npy --fail-on any   exit 1 on a failure: for CI
-  repscope compare before-report after-report     which is better, and is it sure
-  repscope diagnose timm/resnet18 photos          any encoder, on a folder of images
-  repscope train --images photos -o run           train one, then diagnose run photos
-
-A check-up for self-supervised image encoders: from features, and labels if you
-have them, to what is wrong, how sure that is and what to do about it.
-"""
-_EPILOG = """
-\b
-Exit codes: 0 done, 1 a --fail-on gate failed, 2 wrong usage, 3 bad data,
-4 the machine stands in the way (disk, memory, permission), 70 a bug in
-repscope, 130 interrupted, 143 terminated.
-"""
-_DIAGNOSE_HELP = """Say what is wrong with a representation, from its features.
-
-\b
-  repscope diagnose emb.npy --labels y.npy -o out
-  repscope diagnose emb.parquet --column emb --labels fine,coarse --split split
-  repscope diagnose train.npz --test test.npz --labels y --attributes colour
-  repscope diagnose emb.npy --fail-on "effective_rank<0.3*d" --fail-on RS102
-  repscope diagnose run photos --part test --reference untrained
-
-FEATURES is an npy, npz, Parquet, CSV, safetensors or pt file, or a folder of
-shards: one row for each image. --labels, --attributes, --ids and --split take names
-of columns in FEATURES, a FILE with one value per row, or FILE:NAME,NAME.
-
-With IMAGES the first word is an encoder, which is run on them first; the features
-are kept in OUT/features. A folder that "repscope embed" wrote needs no options: it
-knows its labels, ids and pictures.
-"""
-_COMPARE_HELP = """Compare saved runs with the first of them, with intervals.
-
-\b
-  repscope compare before-report after-report
-  repscope compare a-report b-report --fail-on "effective_rank<0.9*baseline"
-"""
-_DEMO_HELP = """Train three small encoders on real digits, and diagnose them.
-
-\b
-  repscope demo -o demo
-
-One is sound, one is trained without what keeps features apart, and one is given an
-easy way out. It takes a minute on two cores and no network.
-"""
-_EMBED_HELP = """Run an encoder over images; keep features, labels, small pictures.
-
-\b
-  repscope embed run photos -o features
-  repscope embed timm/vit_small_patch14_dinov2 photos --layers blocks.5,blocks.11
-  repscope embed weights.pth photos --architecture resnet50 --part test
-  repscope diagnose features
-
-The same command run again goes on where it was stopped. Weights are downloaded only
-for a name such as timm/NAME, and not with --untrained.
-"""
-_TRAIN_HELP = """Train an encoder without labels, by a recipe.
-
-\b
-  repscope train --images photos -o run
-  repscope train recipes/cifar100-simclr-small.toml --images c100.parquet
-  repscope train recipe.toml --set training.epochs=3 --images photos -o run
-  repscope train --resume run
-  repscope diagnose run photos
-
---resume continues a stopped run as if it had never stopped. --init-from takes the
-weights of an encoder and starts anew. --dry-run prints the recipe with every default.
-"""
-_REPRODUCE_HELP = """Reproduce a table or figure of the papers, and compare.
-
-\b
-  repscope reproduce ls
-  repscope reproduce S1-3 -o s1-3
-"""
-_LIST_HELP = """List the metrics, the checks or the augmentation protocols.
-
-\b
-  repscope ls metrics
-  repscope ls checks --json
-  repscope ls protocols
-"""
-
 _MEMORY = """not enough memory: {}
   fix: close other programs, or pass fewer rows or fewer dimensions; a file of features
   is read in blocks, probing with --labels holds it whole"""
@@ -151,7 +63,7 @@ def _show_version(asked: bool) -> bool:
     return asked
 
 
-@app.callback(help=_HELP, epilog=_EPILOG)
+@app.callback(help=option.HELP, epilog=option.EPILOG)
 def _repscope(
     version: Annotated[
         bool,
@@ -163,7 +75,7 @@ def _repscope(
     """Hold what stands before the command."""
 
 
-@app.command("demo", help=_DEMO_HELP)
+@app.command("demo", help=option.DEMO_HELP)
 def demo(
     out: option.Out = None,
     seed: option.Seed = 0,
@@ -181,7 +93,7 @@ def demo(
     return demonstrate(output, seed=seed)
 
 
-@app.command("diagnose", help=_DIAGNOSE_HELP, epilog=_EPILOG)
+@app.command("diagnose", help=option.DIAGNOSE_HELP, epilog=option.EPILOG)
 def diagnose(
     features: option.Features,
     image_source: option.ImagesToo = None,
@@ -229,7 +141,7 @@ def diagnose(
     return diagnose_images(inputs, choice, running, output)
 
 
-@app.command("embed", help=_EMBED_HELP, epilog=_EPILOG)
+@app.command("embed", help=option.EMBED_HELP, epilog=option.EPILOG)
 def embed(
     encoder: option.Encoder,
     images: option.ImageSource,
@@ -259,7 +171,7 @@ def embed(
     return embed_images(encoder, choice, running, out, overwrite, quiet)
 
 
-@app.command("train", help=_TRAIN_HELP, epilog=_EPILOG)
+@app.command("train", help=option.TRAIN_HELP, epilog=option.EPILOG)
 def train(
     recipe: option.RecipeFile = None,
     images: option.TrainingImages = None,
@@ -267,6 +179,14 @@ def train(
     set_values: option.Set = None,
     resume: option.Resume = None,
     init_from: option.InitFrom = None,
+    watch: option.Watch = None,
+    watch_part: option.WatchPart = None,
+    every: option.Every = None,
+    labels: option.Labels = None,
+    layers: option.Layers = None,
+    limit: option.Limit = None,
+    fail_on: option.FailOn = None,
+    log: option.Log = None,
     device: option.Device = "auto",
     out: option.Out = None,
     overwrite: option.Overwrite = False,
@@ -275,14 +195,18 @@ def train(
     debug: option.Debug = False,
 ) -> int:
     """Train an encoder."""
-    from repscope._training import Start, train_encoder
+    from repscope._command_line import Output
+    from repscope._training import Start, Watching, train_encoder
 
     settings = tuple(set_values or ())
     start = Start(recipe, settings, images, part, resume, init_from)
-    return train_encoder(start, device, out, overwrite, quiet, dry_run)
+    output = Output(out, overwrite, tuple(fail_on or ()), quiet=quiet)
+    logs = tuple(log or ())
+    watching = Watching(watch, watch_part, every, labels, layers, limit, logs)
+    return train_encoder(start, watching, output, device=device, dry_run=dry_run)
 
 
-@app.command("reproduce", help=_REPRODUCE_HELP, epilog=_EPILOG)
+@app.command("reproduce", help=option.REPRODUCE_HELP, epilog=option.EPILOG)
 def reproduce(
     experiment: option.Experiment,
     out: option.Out = None,
@@ -297,7 +221,7 @@ def reproduce(
     return reproduce_experiment(experiment, out, overwrite, json, quiet)
 
 
-@app.command("compare", help=_COMPARE_HELP, epilog=_EPILOG)
+@app.command("compare", help=option.COMPARE_HELP, epilog=option.EPILOG)
 def compare(
     runs: option.Runs,
     out: option.Out = None,
@@ -315,7 +239,7 @@ def compare(
     return compare_runs(runs, output)
 
 
-@app.command("ls", help=_LIST_HELP)
+@app.command("ls", help=option.LIST_HELP)
 def ls(
     what: option.What = None,
     json: option.Json = False,

@@ -8,16 +8,19 @@ from references.torchvision_operators import torchvision_or_skip
 from repscope._checking import InputError, UsageError
 from repscope._randomness import Purpose, sample_keys
 from repscope.data.augmentations import augment, views
-from repscope.data.draws import draw_parameters
+from repscope.data.draws import draw_parameters, rows_of
 from repscope.data.operations import (
+    AutoAugment,
     ColorJitter,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
     Normalize,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
 )
+from repscope.data.policy_operations import autoaugmented
 from repscope.data.protocols import IMAGENET, PROTOCOLS, protocol
 
 # Values of up to 1 after a dozen float32 operations, divided by deviations above 0.22.
@@ -161,12 +164,56 @@ def test_views_can_be_made_again():
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
+def test_a_supervised_view_is_that_of_torchvision_one_step_after_another():
+    torchvision_or_skip()
+    from torchvision.transforms.v2 import functional
+
+    images, [view] = pictures(200), protocol("supervised_autoaugment").views
+    found = augment(images, view, keys(200))  # more than a block
+    draws = draw_parameters(keys(200), view, 32, 32)
+    for i in range(0, 200, 9):
+        padded = functional.pad(images[i].permute(2, 0, 1), [4])
+        corner = int(draws.boxes.top[i]) + 4, int(draws.boxes.left[i]) + 4
+        cut = functional.crop(padded, *corner, 32, 32)
+        cut = cut.flip(2) if draws.flipped[i] else cut
+        one = rows_of(draws.policy, np.array([i]))
+        [expected] = autoaugmented(cut[None] / 255, one)
+        expected = functional.normalize(expected, *IMAGENET)
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=TOLERANCE)
+
+
+def test_views_of_multi_crop_are_those_of_their_own_number():
+    images, ids = pictures(5), np.arange(5, dtype=np.uint64)
+    found = views(images, protocol("digits16_multicrop"), samples=ids, seed=1, epoch=2)
+    fewer = protocol("digits16_multicrop", small_crops=1)
+    again = views(images, fewer, samples=ids, seed=1, epoch=2)
+    assert [view.shape[2] for view in found] == [16, 16, 8, 8, 8, 8]
+    assert all(torch.equal(*pair) for pair in zip(again, found[:3], strict=True))
+    assert len(torch.unique(torch.cat(found[2:]).flatten(1), dim=0)) == 20
+
+
+def test_fewer_views_are_the_first_of_all():
+    images, ids = pictures(9), np.arange(9, dtype=np.uint64)
+    made = protocol("vicreg", size=32)
+    every = views(images, made, samples=ids, seed=3, epoch=5)
+    for count in (1, 2):
+        some = views(images, made, samples=ids, seed=3, epoch=5, count=count)
+        assert len(some) == count
+        assert all(torch.equal(*pair) for pair in zip(some, every, strict=False))
+    for count in (0, 3):
+        with pytest.raises(UsageError, match=f"vicreg\n  found: {count}; expected: 1"):
+            views(images, made, samples=ids, seed=3, epoch=5, count=count)
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_makes_finite_views(name):
     made = protocol(name, size=16)
     ids = np.arange(40, dtype=np.uint64)
-    for view in views(pictures(40, 20), made, samples=ids, seed=0, epoch=0):
-        assert view.shape == (40, 3, 16, 16)
+    found = views(pictures(40, 20), made, samples=ids, seed=0, epoch=0)
+    assert len(found) == len(made.views)
+    for view, operations in zip(found, made.views, strict=True):
+        side = operations[0].size
+        assert view.shape == (40, 3, side, side)
         assert view.dtype == torch.float32
         assert view.is_contiguous()
         assert torch.isfinite(view).all()
@@ -248,5 +295,9 @@ def test_what_cannot_be_done_is_refused():
         augment(pictures(2), (Solarize(), Solarize(0.1)), keys(2))
     with pytest.raises(UsageError, match="the crop must come first"):
         augment(pictures(2), (Solarize(), RandomResizedCrop(8)), keys(2))
+    with pytest.raises(UsageError, match="the crop must come first"):
+        augment(pictures(2), (RandomCrop(32), RandomResizedCrop(8)), keys(2))
+    with pytest.raises(UsageError, match="the flip must come before AutoAugment"):
+        augment(pictures(2), (AutoAugment(), HorizontalFlip()), keys(2))
     with pytest.raises(UsageError, match="the normalisation must come last"):
         augment(pictures(2), (Normalize(*IMAGENET), Solarize()), keys(2))

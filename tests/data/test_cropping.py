@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from references.torchvision_operators import torchvision_or_skip
-from repscope.data.cropping import resized_crops
+from repscope.data.cropping import padded_crops, resized_crops
 from repscope.data.draws import Boxes
+from repscope.data.operations import RandomCrop
 
 # Weights are float32, and a result is a sum of some tens of products.
 TOLERANCE = 1e-5
@@ -146,3 +147,31 @@ def test_grey_images():
     coloured = resized_crops(images.repeat(1, 1, 1, 3), boxes, 16)
     assert found.shape == (6, 1, 16, 16)
     torch.testing.assert_close(found, coloured[:, :1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_padded_crops_are_torchvision_s(channels):
+    torchvision_or_skip()
+    from torchvision.transforms.v2 import functional
+
+    images, random = pictures(12, 20, 26, channels), np.random.default_rng(0)
+    top, left = random.integers(-3, 20 + 3 - 16 + 1, (2, 12))
+    flipped = np.arange(12) % 3 == 0
+    side = np.full(12, 16)
+    found = padded_crops(
+        images, Boxes(top, left, side, side), RandomCrop(16, 3), flipped=flipped
+    )
+    for i, image in enumerate(images):
+        padded = functional.pad(image.permute(2, 0, 1), [3])
+        expected = functional.crop(padded, int(top[i]) + 3, int(left[i]) + 3, 16, 16)
+        expected = expected.flip(2) if flipped[i] else expected
+        assert torch.equal(found[i], expected / 255)
+
+
+def test_the_border_is_black():
+    images = torch.full((2, 8, 8, 3), 200, dtype=torch.uint8)
+    side, corner = np.full(2, 8), np.array([-4, 4])
+    found = padded_crops(images, Boxes(corner, corner, side, side), RandomCrop(8, 4))
+    black = torch.zeros(2, 3, 8, 8)
+    black[0, :, 4:, 4:] = black[1, :, :4, :4] = 200 / 255
+    torch.testing.assert_close(found, black)

@@ -6,20 +6,32 @@ from scipy import stats
 
 from references.torchvision_operators import torchvision_or_skip
 from repscope._arrays import fingerprint
+from repscope._checking import InputError
 from repscope._randomness import Purpose, sample_keys
+from repscope.data.autoaugment import (
+    LEFT_OUT,
+    OPERATIONS,
+    POLICY_TABLES,
+    SIGNED,
+    magnitudes_of,
+)
 from repscope.data.draws import (
     CROP_TRIES,
     Draw,
     draw_boxes,
     draw_jitter,
     draw_parameters,
+    draw_places,
+    draw_policy,
     rows_of,
 )
 from repscope.data.operations import (
+    AutoAugment,
     ColorJitter,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
 )
@@ -29,6 +41,7 @@ N = 20_000
 NO_ACCIDENT = 1e-3
 # Of every draw of 1,000 images; see the last test.
 GOLDEN = "7d98a39421ed0743"
+GOLDEN_POLICY = "51cb53dfdeddc343"
 EVERYTHING = (
     RandomResizedCrop(32),
     HorizontalFlip(0.5),
@@ -54,7 +67,7 @@ def every_array(record):
     for name, value in vars(record).items():
         if isinstance(value, np.ndarray):
             yield name, value
-        else:
+        elif value is not None:
             yield from every_array(value)
 
 
@@ -207,6 +220,74 @@ def test_boxes_stay_inside(height, width, one, other, narrow, wide):
     assert (boxes.left + boxes.width <= width).all()
 
 
+def test_places_of_a_crop_are_uniform_and_in_the_border():
+    boxes = draw_places(keys(), RandomCrop(32, 4), 32, 34)
+    for starts, last in ((boxes.top, 4), (boxes.left, 6)):
+        counts = np.bincount(starts + 4, minlength=last + 5)
+        assert len(counts) == last + 5
+        assert stats.chisquare(counts).pvalue > NO_ACCIDENT
+    assert (boxes.height == 32).all()
+    assert (boxes.width == 32).all()
+
+
+def test_a_crop_that_just_fits_has_one_place():
+    boxes = draw_places(keys(50), RandomCrop(20, 2), 16, 16)
+    assert (boxes.top == -2).all()
+    assert (boxes.left == -2).all()
+    with pytest.raises(InputError, match="crop of 21 x 21\\n  found: 16 x 30 and a bo"):
+        draw_places(keys(50), RandomCrop(21, 2), 16, 30)
+
+
+def test_every_pair_of_a_policy_is_as_likely_and_done_as_often_as_it_should():
+    found = draw_policy(keys(100_000), AutoAugment(), 32, 32)
+    # Of operation and magnitude, all pairs of the table that have them add up.
+    for turn in range(2):
+        expected = {LEFT_OUT: 0.0}
+        for pair in POLICY_TABLES["cifar10"]:
+            name, p, _ = pair[turn]
+            code = OPERATIONS.index(name)
+            expected[code] = expected.get(code, 0) + p / 25
+            expected[LEFT_OUT] += (1 - p) / 25
+        codes, counts = np.unique(found.operations[:, turn], return_counts=True)
+        possible = {code: p for code, p in expected.items() if p > 0}
+        assert set(codes) == set(possible)
+        theirs = np.array([possible[code] for code in codes]) * 100_000
+        assert stats.chisquare(counts, theirs).pvalue > NO_ACCIDENT
+
+
+def test_the_two_operations_of_a_policy_are_drawn_apart():
+    # The second pair of rotation and translation: done 0.7 x 0.3 of the time together.
+    found = draw_policy(keys(100_000), AutoAugment(), 32, 32)
+    rotated = found.operations[:, 0] == OPERATIONS.index("Rotate")
+    moved = found.operations[:, 1] == OPERATIONS.index("TranslateX")
+    together = int((rotated & moved).sum())
+    p = 0.7 * 0.3 / 25
+    assert stats.binomtest(together, 100_000, p).pvalue > NO_ACCIDENT
+
+
+def test_magnitudes_are_as_often_negative_where_they_have_a_sign():
+    found = draw_policy(keys(), AutoAugment(), 32, 48)
+    for turn in range(2):
+        for code in range(len(OPERATIONS)):
+            values = found.magnitudes[found.operations[:, turn] == code, turn]
+            name = OPERATIONS[code]
+            assert set(np.abs(values)) <= set(magnitudes_of(name, 32, 48))
+            negative = int((values < 0).sum())
+            if name not in SIGNED:
+                assert negative == 0
+            elif len(values) and np.abs(values).max() > 0:
+                n = int((values != 0).sum())
+                assert stats.binomtest(negative, n, 0.5).pvalue > NO_ACCIDENT
+
+
+def test_a_policy_sees_the_size_of_the_crop():
+    operations = (RandomCrop(16, 2), AutoAugment())
+    found = draw_parameters(keys(500), operations, 32, 32).policy
+    expected = draw_policy(keys(500), AutoAugment(), 16, 16)
+    np.testing.assert_array_equal(found.magnitudes, expected.magnitudes)
+    assert draw_parameters(keys(5), operations[:1], 32, 32).policy is None
+
+
 def test_draws_do_not_depend_on_one_another():
     crop = RandomResizedCrop(8, (0.2, 0.4))
     found = draw_parameters(keys(), (crop, *EVERYTHING[1:]), 1000, 1000)
@@ -234,8 +315,9 @@ def test_no_two_draws_of_epochs_samples_and_views_are_equal():
 
 @pytest.mark.parametrize("rows", [slice(3, 17), np.array([40, 2, 2, 31])], ids=str)
 def test_some_of_the_images_get_the_same_draws(rows):
-    some = draw_parameters(keys(50)[rows], EVERYTHING, 32, 32)
-    whole = rows_of(draw_parameters(keys(50), EVERYTHING, 32, 32), rows)
+    everything = (*EVERYTHING, AutoAugment())
+    some = draw_parameters(keys(50)[rows], everything, 32, 32)
+    whole = rows_of(draw_parameters(keys(50), everything, 32, 32), rows)
     for (name, ours), (_, theirs) in zip(
         every_array(some), every_array(whole), strict=True
     ):
@@ -253,3 +335,12 @@ def test_draws_have_not_changed():
     assert fingerprint([f"{name} {code}" for name, code in codes.items()]) == GOLDEN, (
         codes
     )
+
+
+def test_draws_of_a_policy_have_not_changed():
+    found = draw_policy(keys(1000, seed=7, epoch=3, view=1), AutoAugment(), 32, 40)
+    codes = [
+        fingerprint(found.operations),
+        fingerprint(np.round(found.magnitudes, 4)),
+    ]
+    assert fingerprint(codes) == GOLDEN_POLICY

@@ -4,11 +4,13 @@ import pytest
 
 from repscope._checking import UsageError
 from repscope.data.operations import (
+    AutoAugment,
     ColorJitter,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
     Normalize,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
     describe,
@@ -17,11 +19,13 @@ from repscope.data.operations import (
 
 ALL = (
     RandomResizedCrop(32, scale=(0.25, 0.9), ratio=(0.5, 2.0), interpolation="bicubic"),
+    RandomCrop(32, padding=3),
     HorizontalFlip(p=0.4),
     ColorJitter(0.3, 0.4, 0.6, 0.1, p=0.7, hue_method="yiq"),
     Grayscale(p=0.15),
     GaussianBlur(5, sigma=(0.2, 1.5), p=0.35),
     Solarize(threshold=0.75, p=0.05),
+    AutoAugment(policy="cifar10"),
     Normalize(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
 )
 
@@ -35,6 +39,8 @@ ALL = (
         (RandomResizedCrop, {"size": 8, "scale": (0.5, 1.1)}, "scale"),
         (RandomResizedCrop, {"size": 8, "ratio": (0.0, 1.0)}, "ratio"),
         (RandomResizedCrop, {"size": 8, "ratio": (2.0, 1.0)}, "ratio"),
+        (RandomCrop, {"size": 0}, "size"),
+        (RandomCrop, {"size": 8, "padding": -1}, "padding"),
         (HorizontalFlip, {"p": 1.5}, "p"),
         (ColorJitter, {"brightness": -0.1}, "brightness"),
         (ColorJitter, {"contrast": float("nan")}, "contrast"),
@@ -67,6 +73,7 @@ def test_mean_and_deviation_go_together():
     [
         (RandomResizedCrop(8), "interpolation", "bicubc", "bicubic"),
         (ColorJitter(), "hue_method", "exakt", "exact"),
+        (AutoAugment(), "policy", "cifar", "cifar10"),
     ],
 )
 def test_words_are_checked_without_type_checks_too(operation, name, word, meant):

@@ -6,22 +6,17 @@ import pytest
 
 from repscope._checking import UsageError
 from repscope.data.operations import (
+    AutoAugment,
     ColorJitter,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
     Normalize,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
 )
-from repscope.data.protocols import (
-    CIFAR10,
-    CROP_STRENGTHS,
-    IMAGENET,
-    PROTOCOLS,
-    protocol,
-    strength_sweep,
-)
+from repscope.data.protocols import CIFAR10, IMAGENET, PROTOCOLS, protocol
 
 # The table of the specification, written a second time: crop (size, least area,
 # kernel), jitter (brightness, contrast, saturation, hue; p), grey, flip, blur (taps; p)
@@ -87,8 +82,15 @@ def test_protocols_are_those_of_the_table(row):
             assert one(view, Solarize) == Solarize(128 / 255, p=float(solarised[i]))
 
 
-def test_the_table_has_all_protocols():
-    assert [row[0][0] for row in ROWS] == list(PROTOCOLS)
+def test_the_table_has_all_protocols_of_two_views():
+    names = [name for name in PROTOCOLS if len(protocol(name).views) == 2]
+    assert [row[0][0] for row in ROWS] == names
+    assert set(PROTOCOLS) - set(names) == {
+        "swav",
+        "digits16_multicrop",
+        "supervised_cifar",
+        "supervised_autoaugment",
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,8 +109,7 @@ def test_every_parameter_is_told(name):
     assert (title, source) == (name, f"  source: {made.source}")
     assert len(made.source) > 20
     told = [line.strip() for line in lines if line.startswith("    ")]
-    alike = made.views[0] == made.views[1]
-    operations = made.views[0] if alike else made.views[0] + made.views[1]
+    operations = [operation for _, view in made.kinds for operation in view]
     for line, operation in zip(told, operations, strict=True):
         names = [field.name for field in dataclasses.fields(operation)]
         assert line.startswith(type(operation).__name__ + "(")
@@ -121,6 +122,9 @@ def test_views_that_differ_are_told_one_by_one():
     first, second = text.split("  view 2:")
     assert "GaussianBlur(kernel=23, sigma=(0.1, 2), p=1)" in first
     assert "GaussianBlur(kernel=23, sigma=(0.1, 2), p=0.1)" in second
+    titles = [title for title, _ in protocol("swav").kinds]
+    assert titles == ["views 1 to 2", "views 3 to 8"]
+    assert "  the only view:" in protocol("supervised_cifar").describe()
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -130,7 +134,7 @@ def test_everything_goes_into_json(name):
     assert json.loads(json.dumps(found)) == found
     assert found["name"] == name
     assert [len(view) for view in found["views"]] == [len(view) for view in made.views]
-    assert found["views"][0][0]["ratio"] == [3 / 4, 4 / 3]
+    assert found["views"][0][0]["size"] == made.size
 
 
 @pytest.mark.parametrize(("size", "taps"), [(32, 3), (64, 7), (96, 9), (224, 23)])
@@ -174,57 +178,54 @@ def test_mistakes_are_named():
         protocol("simclr", strength=3.0)
 
 
-def test_a_sweep_of_crops_is_the_published_table():
-    swept = strength_sweep(protocol("simclr"), "crop")
-    scales = [one(made.views[1], RandomResizedCrop).scale for made in swept]
-    assert scales == [(0.2, 1.0), (0.2, 0.5), (0.02, 0.1)]
-    assert [made.name for made in swept] == [
-        "simclr crop=baseline",
-        "simclr crop=medium",
-        "simclr crop=extreme",
+def test_small_crops_follow_the_large_ones():
+    large, small = {"scale": (0.14, 1.0)}, {"scale": (0.05, 0.14)}
+    made = protocol("swav")
+    assert [one(view, RandomResizedCrop) for view in made.views] == [
+        *[RandomResizedCrop(224, **large)] * 2,
+        *[RandomResizedCrop(96, **small)] * 6,
     ]
-    assert list(CROP_STRENGTHS) == ["baseline", "medium", "extreme"]
+    assert made.size == 224
+    for view in made.views:
+        assert [type(operation) for operation in view] == [KINDS[k] for k in "CFJGBN"]
+        assert one(view, ColorJitter) == ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8)
+        assert one(view, GaussianBlur) == GaussianBlur(23, (0.1, 2.0), p=0.5)
+    made = protocol("digits16_multicrop")
+    assert [view for (view,) in made.views] == [
+        *[RandomResizedCrop(16, (0.4, 1.0))] * 2,
+        *[RandomResizedCrop(8, (0.1, 0.4))] * 4,
+    ]
 
 
-def test_a_sweep_of_colours_is_simclr_s_grid():
-    swept = strength_sweep(protocol("s3_protocol"), "color")
-    jitters = [one(made.views[0], ColorJitter) for made in swept]
-    for jitter, strength in zip(jitters, (1 / 8, 1 / 4, 1 / 2, 1), strict=True):
-        assert jitter.brightness == jitter.contrast == jitter.saturation
-        assert jitter.brightness == pytest.approx(0.8 * strength)
-        assert jitter.hue == pytest.approx(0.2 * strength)
-        assert jitter.p == 0.8
-    assert swept[0].name == "s3_protocol color=0.125"
-
-
+# 96/224 of the side is 6.9, 13.7, 27.4, 41.1, 54.9 and 2.6 pixels
 @pytest.mark.parametrize(
-    ("axis", "kind", "levels"),
-    [
-        ("crop", RandomResizedCrop, ["medium", (0.3, 0.4)]),
-        ("color", ColorJitter, [0.0, 0.7]),
-        ("blur", GaussianBlur, [0.3, 0.9]),
-        ("gray", Grayscale, [0.0, 1.0]),
-    ],
+    ("size", "small"), [(16, 6), (32, 14), (64, 28), (96, 42), (128, 54), (6, 4)]
 )
-def test_a_sweep_changes_one_operation_in_all_views(axis, kind, levels):
-    base = protocol("vicreg", size=32)
-    swept = strength_sweep(base, axis, levels)
-    assert len({made.name for made in swept}) == len(swept) == 2
-    for made in swept:
-        assert made.source == base.source
-        for old, new in zip(base.views, made.views, strict=True):
-            changed = [a for a, b in zip(old, new, strict=True) if a != b]
-            assert [type(operation) for operation in changed] == [kind]
+def test_small_crops_are_proportional_and_even(size, small):
+    sides = [view[0].size for view in protocol("swav", size=size).views]
+    assert sides == [size] * 2 + [small] * 6
 
 
-def test_impossible_sweeps_are_refused():
-    base = protocol("simclr")
-    with pytest.raises(UsageError, match="digits16 has no GaussianBlur"):
-        strength_sweep(protocol("digits16"), "blur")
-    with pytest.raises(UsageError, match="did you mean extreme"):
-        strength_sweep(base, "crop", ["extrem"])
-    for level in (0.5, (0.1, 0.2, 0.3)):
-        with pytest.raises(UsageError, match="level: a crop needs the least and the"):
-            strength_sweep(base, "crop", [level])
-    with pytest.raises(UsageError, match="p: out of range"):
-        strength_sweep(base, "gray", [2.0])
+def test_the_number_of_small_crops_can_be_chosen():
+    whole = protocol("swav", size=32)
+    for count in (0, 2, 9):
+        made = protocol("swav", size=32, small_crops=count)
+        assert len(made.views) == 2 + count
+        assert made.views[:2] == whole.views[:2]
+        assert set(made.views[2:]) <= {whole.views[2]}
+    with pytest.raises(
+        UsageError, match=r"simclr has none\n.*\n.*choose digits16_multi"
+    ):
+        protocol("simclr", small_crops=2)
+    with pytest.raises(UsageError, match="small_crops.*\n  found: -1; expected: 0 or"):
+        protocol("swav", small_crops=-1)
+
+
+def test_supervised_protocols_have_one_view():
+    [view] = protocol("supervised_cifar").views
+    start = (RandomCrop(32, 4), HorizontalFlip(0.5))
+    assert view == (*start, Normalize(*CIFAR10))
+    [view] = protocol("supervised_autoaugment").views
+    assert view == (*start, AutoAugment("cifar10"), Normalize(*IMAGENET))
+    assert protocol("supervised_cifar", size=64).views[0][0] == RandomCrop(64, 8)
+    assert protocol("supervised_cifar").size == 32

@@ -1,6 +1,8 @@
-"""An experiment that trains nothing, for what surrounds the experiments."""
+"""An experiment that trains nothing, and readings of an encoder that there is not."""
 
 import dataclasses
+
+import numpy as np
 
 from repscope.experiments.experiment import (
     Condition,
@@ -9,7 +11,11 @@ from repscope.experiments.experiment import (
     Quantity,
     Workplace,
 )
-from repscope.training.recipe import DataSection, Recipe
+from repscope.experiments.s3_f2_sample_and_class_clusters import Reading
+from repscope.metrics.metric import Estimate
+from repscope.metrics.probing import ProbeResult
+from repscope.training.recipe import Recipe
+from repscope.training.sections import DataSection
 
 
 class Measure:
@@ -45,3 +51,22 @@ def experiment(measure=None, **changes) -> Experiment:
         caveats=("A caveat.",),
     )
     return dataclasses.replace(made, **changes)
+
+
+def probe(accuracy):
+    """Return a probe's result: so accurate on training rows, half so on test rows."""
+    return ProbeResult(
+        predictions=np.zeros(2, np.int64),
+        margins=np.zeros(2),
+        train_accuracy=accuracy,
+        test_accuracy=accuracy / 2,
+        interval=(0.0, 1.0),
+        chance=0.1,
+        majority=0.1,
+    )
+
+
+def reading(sample, digit):
+    """Return what is read at an epoch, with accuracies as planted."""
+    ratio = Estimate(digit / 2, (0.0, 1.0))
+    return Reading(sample=probe(sample), digit=probe(digit), ratio=ratio)

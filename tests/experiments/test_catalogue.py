@@ -21,15 +21,48 @@ BROKEN = {
         {"digit_without_bits": 0.5},
         {"bits": 0.6},
     ),
+    "S2-F1": ({"finite": 0.98}, {"gradient": 0.98}, {"identity": 0.98}),
+    "S2-F5": (
+        {"mined_mean_rank": 0.5},
+        {"mined_hardest": 3.0},
+        {"number": 0.98},
+        {"queue_changed": 0.001},
+    ),
+    "S2-T1": ({"none": 0.85}, {"mlp2_frozen": 0.95}),
+    "S2-T2a": ({"contrastive_medium_probe": 0.5}, {"contrastive_extreme_probe": 0.1}),
+    "S3-F2L": (
+        {"sample_train_60": 0.92},
+        {"digit_train_3": 0.8},
+        {"sample_saturation": 60.0},
+    ),
+    "S3-F2M": ({"ratio_60": 0.5}, {"ratio_3": 0.8}),
+    "S3-F3L": ({"share_3": 0.5}, {"share_saturated": 0.5}, {"digit_60": 0.3}),
+    "S3-F7": (
+        {"width_48_block1": 0.65},
+        {"width_48_block2": 0.75},
+        {"width_8_block3": 0.9},
+    ),
+    "S3-F10": (
+        {"mu_5_distance": 0.1},
+        {"mu_100_distance": 0.05},
+        {"mu_5_centres": 0.75},
+        {"mu_100_centres": 0.7},
+    ),
 }
 every = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.id)
 
 
-def test_every_file_of_an_experiment_is_in_the_catalogue_once():
-    files = {path.stem.split("_", 2)[1] for path in FOLDER.glob("s[0-9]_*.py")}
+def stem_of(identity: str) -> str:
+    """Return how the file begins: S3-F2L and S3-F2M both lie in s3_f2_..."""
+    paper, number = re.fullmatch(r"(S\d)-([A-Z]?\d+)[A-Za-z]?", identity).groups()
+    return f"{paper}_{number}".lower()
+
+
+def test_every_file_of_an_experiment_is_in_the_catalogue():
+    files = [path.stem for path in FOLDER.glob("s[0-9]_*.py")]
     ids = [one.id for one in EXPERIMENTS]
     assert len(ids) == len(set(ids))
-    assert {one.id.split("-")[1] for one in EXPERIMENTS} == files
+    assert {"_".join(stem.split("_")[:2]) for stem in files} == set(map(stem_of, ids))
     assert set(BROKEN) == set(ids)
 
 
@@ -41,18 +74,37 @@ def test_an_experiment_says_what_a_reader_needs(experiment):
     assert re.search(r"\b(19|20)\d\d\b", experiment.source)
     assert experiment.claim.endswith(".")
     assert experiment.quantities and experiment.conditions and experiment.recipes
-    assert all(one.tolerance > 0 for one in experiment.quantities)
+    names = [one.name for one in experiment.quantities]
+    assert len(names) == len(set(names))
+    assert all(one.tolerance >= 0 for one in experiment.quantities)  # 0: exact
+
+
+class Asked(dict):
+    """Numbers that remember which of them were asked for."""
+
+    def __init__(self, numbers):
+        super().__init__(numbers)
+        self.names = set()
+
+    def __getitem__(self, name):
+        self.names.add(name)
+        return super().__getitem__(name)
 
 
 @every
-def test_the_predicate_holds_wherever_the_expectation_is_met(experiment):
-    ends = [
-        (one.expected - one.tolerance, one.expected, one.expected + one.tolerance)
+def test_each_condition_holds_wherever_the_expectation_is_met(experiment):
+    ranges = {
+        one.name: (one.expected - one.tolerance, one.expected + one.tolerance)
         for one in experiment.quantities
-    ]
-    names = [one.name for one in experiment.quantities]
-    for values in itertools.product(*ends):
-        assert experiment.predicate(dict(zip(names, values, strict=True)))
+    }
+    for condition in experiment.conditions:
+        asked = Asked(experiment.expected)
+        assert condition.holds(asked)
+        names = sorted(asked.names)
+        assert names, condition.text
+        for ends in itertools.product(*(ranges[name] for name in names)):
+            numbers = experiment.expected | dict(zip(names, ends, strict=True))
+            assert condition.holds(numbers), (condition.text, ends)
 
 
 @every

@@ -34,7 +34,7 @@ def test_numbers_stand_beside_what_was_expected_and_published():
     assert before.is_expected and not after.is_expected  # .35 is not .5 ± .1
     assert (before.published, after.published) == (None, 0.25)
     assert made().numbers == {"before": 0.92, "after": 0.35}
-    assert made().recipes["only"].startswith("[data]")
+    assert '\n[data]\nsource = "digits"' in made().recipes["only"]
 
 
 def test_the_text_shows_all_of_it():

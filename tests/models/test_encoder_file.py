@@ -256,6 +256,39 @@ def test_a_record_that_makes_no_sense_is_refused(saved, fields, message):
     assert time.perf_counter() - start < 5
 
 
+def test_a_record_of_the_time_before_transformers_is_read(saved):
+    # the fields that an architecture had when files were first written
+    old = {"name": "res_lh", "channels": 3, "depth": 1, "width": 4, "stem": "cifar"}
+    before = Encoder.load(saved)
+    forge(saved, architecture=old)
+    after = Encoder.load(saved)
+    assert after.module.architecture == before.module.architecture
+    assert torch.equal(after.module(IMAGES), before.module(IMAGES))
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture("vit", size=16, depth=1, width=6, heads=2),
+        Architecture("mlp", size=16, hidden=(5, 4), width=3),
+        Architecture("linear", size=16, width=3),
+        Architecture("vgg11", width=2),
+        Architecture("shallow_conv", depth=2),
+    ],
+    ids=lambda architecture: architecture.name,
+)
+def test_every_kind_comes_back_as_it_was(tmp_path, architecture):
+    encoder = Encoder.of(build(architecture, seed=4).eval(), PREPROCESS)
+    path = encoder.save(tmp_path / "encoder.safetensors")
+    again = Encoder.load(path)
+    assert again.module.architecture == encoder.module.architecture
+    assert again.provenance == encoder.provenance
+    assert torch.equal(again.module(IMAGES), encoder.module(IMAGES))
+    card = (tmp_path / "README.md").read_text()
+    assert architecture.name in card
+    assert "None" not in card
+
+
 def test_a_forged_record_of_the_same_content_is_taken(saved):
     # so that the refusals above are not for the forging itself
     forge(saved, name="another")
@@ -288,7 +321,16 @@ def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "header", [b"{}", b"[]", b"null", b'{"__metadata__": 3}', b'{"a": 1}', b"\xff\xfe"]
+    "header",
+    [
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"__metadata__": 3}',
+        b'{"a": 1}',
+        b'{"a": {"dtype": "F32", "shape": [4.3], "data_offsets": [0, 4]}}',
+        b"\xff\xfe",
+    ],
 )
 def test_a_header_of_another_kind_is_refused(tmp_path, header):
     path = tmp_path / "encoder.safetensors"

@@ -327,3 +327,59 @@ def test_a_batch_of_one_image_has_no_variance(objective):
 def test_weights_outside_of_their_range_are_refused(objective, options, message):
     with pytest.raises(UsageError, match=message):
         objective(**options)
+
+
+# With few rows the products of rows are summed, and not those of dimensions.
+FEW = {"n": 5, "m": 12}
+
+
+def test_few_rows_have_the_papers_sums_term_by_term():
+    first, second = views(**FEW)
+    s, v, c = vicreg_loops(first, second)
+    found = output(VICReg(), first, second)
+    assert float(found.total) == pytest.approx(25 * s / 12 + 25 * v / 2 + c, rel=1e-12)
+    assert float(found.parts["covariance"]) == pytest.approx(c, rel=1e-12)
+    on, off = barlow_loops(first, second, 1e-5)
+    found = output(BarlowTwins(), first, second)
+    assert float(found.parts["on_diagonal"]) == pytest.approx(on, rel=1e-12)
+    assert float(found.parts["off_diagonal"]) == pytest.approx(off, rel=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [{"n": 4, "m": 6}, {"n": 4, "m": 3}], ids=repr)
+@pytest.mark.parametrize("objective", [VICReg(), BarlowTwins()], ids=repr)
+def test_first_and_second_derivatives_are_those_of_finite_differences(objective, sizes):
+    z = tuple(view.requires_grad_() for view in views(**sizes))
+
+    def regularization(*inputs):
+        return output(objective, *inputs).regularization
+
+    assert torch.autograd.gradcheck(regularization, z, rtol=1e-4, atol=1e-6)
+    assert torch.autograd.gradgradcheck(regularization, z, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "tolerance"), [(1, 1e-6), (10, 1e-6), (100, 1e-4)])
+def test_few_rows_lose_little_precision_where_one_dimension_is_wide(width, tolerance):
+    """The squares of all covariances are sums from which those of variances go."""
+    wide = torch.where(torch.arange(512) == 3, float(width), 1.0)
+    z = [view * wide for view in views(64, 512, dtype=torch.float32)]
+    expected = loss(VICReg(), *[view.double() for view in z])
+    assert loss(VICReg(), *z) == pytest.approx(expected, rel=tolerance)
+    expected = loss(BarlowTwins(), *[view.double() for view in z])
+    assert loss(BarlowTwins(), *z) == pytest.approx(expected, rel=1e-5)
+
+
+def test_dimensions_without_covariance_have_none_up_to_rounding():
+    # One row each way along three of twelve dimensions; nine are constant.
+    rows = torch.zeros(6, 12)
+    rows[:3, :3], rows[3:, :3] = torch.eye(3), -torch.eye(3)
+    found = output(VICReg(), rows, rows).parts["covariance"]
+    assert float(found) == pytest.approx(0, abs=1e-7)
+    found = output(BarlowTwins(), rows, rows).parts["off_diagonal"]
+    assert float(found) == pytest.approx(0, abs=1e-6)
+
+
+def test_barlow_twins_of_few_rows_is_blind_to_affine_maps():
+    first, _ = views(**FEW)
+    expected = loss(BarlowTwins(eps=1e-14), first, first)
+    found = loss(BarlowTwins(eps=1e-14), first, 2 * first + 4)
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -8,7 +8,7 @@ from repscope._checking import InputError
 from repscope._images import Preprocess
 from repscope.data.images import Images
 from repscope.data.imageset import ImageSet
-from repscope.training.batches import Plan, batches
+from repscope.training.batches import Plan, Share, batches
 
 GREY = Preprocess(4, channels=1)
 
@@ -49,11 +49,12 @@ def test_too_few_images_name_the_batch_that_fits():
 
 def test_a_batch_holds_its_images_with_all_that_is_known_of_them():
     images, plan = images_of(12), Plan(n=12, batch_size=4, epochs=2, seed=3)
-    for step, batch in enumerate(batches(images, GREY, plan)):
+    codes = images.levels[0].codes
+    for step, batch in enumerate(batches(images, GREY, plan, labels=codes)):
         rows = plan.rows_of(step)
         assert (batch.step, batch.epoch) == (step, step // 3)
         assert np.array_equal(batch.rows, rows)
-        assert np.array_equal(batch.pixels, images.images.array[rows])
+        assert np.array_equal(batch.pixels[0], images.images.array[rows])
         assert np.array_equal(batch.keys, images.keys[rows])
         assert np.array_equal(batch.labels, rows % 3)
     assert step == 5
@@ -77,12 +78,13 @@ class OneIsDamaged(Images):
 def test_a_stand_in_brings_its_own_label_and_bits_and_not_its_name():
     images = ImageSet.of(OneIsDamaged(), labels=np.arange(12))
     images = dataclasses.replace(images, planes=np.arange(12, dtype=np.uint8)[:, None])
-    [batch] = batches(images, GREY, Plan(n=12, batch_size=12, epochs=1, seed=3))
+    plan = Plan(n=12, batch_size=12, epochs=1, seed=3)
+    [batch] = batches(images, GREY, plan, labels=images.levels[0].codes)
     [failure] = batch.failures
     place = batch.rows.tolist().index(5)
     shown = failure.replaced_by
     assert (failure.row, shown != 5) == (5, True)
-    assert np.unique(batch.pixels[place]).tolist() == [shown]
+    assert np.unique(batch.pixels[0][place]).tolist() == [shown]
     assert batch.planes[place].tolist() == [shown]
     assert images.levels[0].classes[batch.labels[place]] == str(shown)
     assert batch.keys[place] == images.keys[5]
@@ -95,7 +97,7 @@ def test_neither_workers_nor_the_first_step_change_a_batch(first_step, workers):
     found = list(batches(images, GREY, plan, first_step=first_step, workers=workers))
     assert [one.step for one in found] == [one.step for one in expected]
     for one, other in zip(found, expected, strict=True):
-        assert np.array_equal(one.pixels, other.pixels)
+        assert np.array_equal(one.pixels[0], other.pixels[0])
         assert np.array_equal(one.keys, other.keys)
 
 
@@ -130,3 +132,13 @@ def test_what_goes_wrong_in_a_worker_reaches_the_caller(workers, monkeypatch):
     plan = Plan(n=12, batch_size=4, epochs=1, seed=0)
     with pytest.raises(InputError, match="no good"):
         list(batches(images_of(12), GREY, plan, workers=workers))
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 5])
+def test_processes_share_each_batch_without_gap_or_overlap(n_ranks):
+    rows = np.arange(7) * 3
+    shares = [Share(rank, n_ranks).of(rows) for rank in range(n_ranks)]
+    assert np.concatenate(shares).tolist() == rows.tolist()
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert sizes == sorted(sizes, reverse=True)

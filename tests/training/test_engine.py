@@ -10,7 +10,7 @@ from repscope._checking import InputError, ResourceError, UsageError
 from repscope.data.images import Images
 from repscope.data.imageset import ImageSet
 from repscope.models.encoder import Encoder
-from repscope.training import engine, memory, recording
+from repscope.training import batch_views, memory, recording
 from repscope.training.batches import Plan
 from repscope.training.checkpoint import load_latest, save_checkpoint
 from repscope.training.engine import train
@@ -117,13 +117,13 @@ def test_without_a_folder_the_encoder_is_the_same_and_nothing_is_written(
 
 
 def test_augmentation_is_drawn_anew_for_each_image_and_epoch(monkeypatch):
-    drawn, original = [], engine.views
+    drawn, original = [], batch_views.views
 
-    def views(images, protocol, *, samples, seed, epoch):
+    def views(images, protocol, *, samples, seed, epoch, count):
         drawn.append((samples, seed, epoch))
         return original(images, protocol, samples=samples, seed=seed, epoch=epoch)
 
-    monkeypatch.setattr(engine, "views", views)
+    monkeypatch.setattr(batch_views, "views", views)
     train(recipe_with("training.seed=4"), tiny_images())
     plan, keys = Plan(n=100, batch_size=32, epochs=3, seed=4), tiny_images().keys
     assert len(drawn) == STEPS

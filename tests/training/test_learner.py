@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from repscope._checking import EXIT_GATE, InputError
-from repscope.data.augmentations import views
 from repscope.objectives.contrastive import NTXent
+from repscope.training.batch_views import views_of_batch
 from repscope.training.batches import batches
 from repscope.training.beginning import begun
 from repscope.training.checkpoint import load_latest, save_checkpoint
@@ -28,17 +28,19 @@ from training.tiny_runs import (
     tiny_images,
 )
 
+CPU = torch.device("cpu")
+
 
 def test_the_first_step_is_that_of_plain_torch():
     """One step written out with torch alone, from the same views and first weights."""
     recipe = recipe_with("optimiser.name=sgd", "optimiser.weight_decay=0")
-    run = begun(recipe, tiny_images(), None, resume=False, device=torch.device("cpu"))
+    run = begun(recipe, tiny_images(), None, resume=False, device=CPU)
     prepared, learner = run.prepared, run.learner
     before = {k: v.clone() for k, v in learner.backbone.state_dict().items()}
     batch = next(batches(prepared.images, prepared.preprocess, run.plan))
     pair = tuple(torch.rand(32, 1, 16, 16) for _ in range(2))
 
-    other = Learner(prepared, torch.device("cpu"))
+    other = Learner(prepared, CPU)
     z = [other.head(other.backbone(view)) for view in pair]
     z = torch.nn.functional.normalize(torch.cat(z), eps=1e-8)
     scores = z @ z.T / 0.5
@@ -56,21 +58,21 @@ def test_the_first_step_is_that_of_plain_torch():
 
 
 def test_the_state_tree_comes_back_from_a_checkpoint(tmp_path):
-    run = begun(RECIPE, tiny_images(), None, resume=False, device=torch.device("cpu"))
+    run = begun(RECIPE, tiny_images(), None, resume=False, device=CPU)
     advance(run, 3)
     save_checkpoint(tmp_path, run.learner.state(), 3)
     found = load_latest(tmp_path).state
     assert_same(dict(found), run.learner.state())
-    other = Learner(run.prepared, torch.device("cpu"))
+    other = Learner(run.prepared, CPU)
     other.restore(found)
     assert_same(other.state(), run.learner.state())
 
 
 def test_nothing_outside_the_state_tree_counts():
     """A learner that only took over the tree goes on like the one that made it."""
-    run = begun(RECIPE, tiny_images(), None, resume=False, device=torch.device("cpu"))
+    run = begun(RECIPE, tiny_images(), None, resume=False, device=CPU)
     advance(run, 2)
-    other = dataclasses.replace(run, learner=Learner(run.prepared, torch.device("cpu")))
+    other = dataclasses.replace(run, learner=Learner(run.prepared, CPU))
     other.learner.restore(torch_copy(run.learner.state()))
     advance(run, 3)
     advance(other, 3)
@@ -82,13 +84,7 @@ def advance(run, steps):
     stream = batches(run.prepared.images, run.prepared.preprocess, run.plan)
     for batch in stream:
         if first <= batch.step < first + steps:
-            seen = views(
-                torch.from_numpy(batch.pixels),
-                run.prepared.protocol,
-                samples=batch.keys,
-                seed=0,
-                epoch=batch.epoch,
-            )
+            seen = views_of_batch(batch, run.prepared, CPU)
             run.learner.take_step(batch, seen, learning_rate=0.01)
 
 
@@ -103,10 +99,10 @@ def torch_copy(tree):
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    learner = Learner(prepare(RECIPE, tiny_images()), torch.device("cpu"))
+    learner = Learner(prepare(RECIPE, tiny_images()), CPU)
     other = prepare(recipe_with("encoder.width=8"), tiny_images())
     with pytest.raises(InputError, match="does not fit the recipe"):
-        Learner(other, torch.device("cpu")).restore(learner.state())
+        Learner(other, CPU).restore(learner.state())
 
 
 def broken_at(calls, how):

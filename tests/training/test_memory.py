@@ -42,7 +42,7 @@ def test_a_system_that_does_not_say_has_all_its_memory(files, content, monkeypat
     assert available_bytes(CPU) == _environment.memory_bytes()
     monkeypatch.setattr(_environment, "memory_bytes", lambda: None)
     assert available_bytes(CPU) is None
-    check_memory(10**9, (3, 4096, 4096), 2, CPU)
+    check_memory(10**9, 2 * 3 * 4096**2, 4096, CPU)
 
 
 def test_a_device_that_nothing_is_known_of_is_tried():
@@ -52,19 +52,19 @@ def test_a_device_that_nothing_is_known_of_is_tried():
 def test_a_batch_that_does_not_fit_names_one_that_does(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10**9)
     with pytest.raises(ResourceError, match="256 images of 1,024 x 1,024") as caught:
-        check_memory(256, (3, 1024, 1024), 2, CPU)
+        check_memory(256, 2 * 3 * 1024**2, 1024, CPU)
     assert caught.value.exit_code == EXIT_ENVIRONMENT
     [named] = re.findall(r"training\.batch_size=(\d+)", str(caught.value))
     # by hand: two views of 12.6 MB, three times over, and room for as much again
     assert int(named) == 4
-    check_memory(int(named), (3, 1024, 1024), 2, CPU)
+    check_memory(int(named), 2 * 3 * 1024**2, 1024, CPU)
 
 
 def test_images_of_which_no_batch_fits_are_too_large(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10**9)
     with pytest.raises(ResourceError, match=r"\n.*fix: smaller images, such as"):
-        check_memory(2, (3, 4096, 4096), 2, CPU)
+        check_memory(2, 2 * 3 * 4096**2, 4096, CPU)
 
 
 def test_usual_batches_pass():
-    check_memory(256, (3, 32, 32), 2, CPU)
+    check_memory(256, 2 * 3 * 32**2, 32, CPU)

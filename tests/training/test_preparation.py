@@ -190,7 +190,7 @@ def test_changes_reach_the_operations_of_each_view():
         ),
         (["encoder.name=resnet81"], "unknown backbone.*\n.*did you mean resnet18"),
         (["encoder.depth=3"], "small_conv has no depth"),
-        (["head.name=mlp3"], "unknown head.*\n.*did you mean mlp2"),
+        (["head.name=mlp5"], "unknown head.*\n.*did you mean mlp[23]"),
         (["objective.name=nt_xnt"], "unknown objective.*\n.*did you mean nt_xent"),
         (
             ["objective.options.temprature=1"],

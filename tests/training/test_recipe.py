@@ -13,6 +13,7 @@ from repscope.training.recipe import (
     HeadSection,
     ObjectiveSection,
     OptimiserSection,
+    PredictorSection,
     Recipe,
     TrainingSection,
     difference,
@@ -20,15 +21,31 @@ from repscope.training.recipe import (
 )
 
 FULL = Recipe(
-    data=DataSection("digits", "train", 16, 1, 500, 8, 3),
+    data=DataSection("digits", "train", 16, 1, 500, 8, 3, 18),
     augmentation=AugmentationSection(
         "digits16", 0.5, 0.4, 1.0, 0.0, 0.8, 0.2, 0.5, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     ),
-    encoder=EncoderSection("res_lh", 2, 32, "cifar"),
+    encoder=EncoderSection("res_lh", 2, 32, "cifar", 4, 3, (64, 32)),
     head=HeadSection("mlp2", 64, 32, bn=True),
-    objective=ObjectiveSection("vicreg", {"invariance": 25.0, "average": False}),
-    optimiser=OptimiserSection("sgd", 0.03, 0.8, 1e-4, 0.5, "constant", 0.0),
-    training=TrainingSection(3, 64, 7, 4, 5, channels_last=False, seed=11),
+    predictor=PredictorSection("byol", 48, 24, bn=False),
+    objective=ObjectiveSection(
+        "vicreg", {"invariance": 25.0, "average": False}, "coarse"
+    ),
+    optimiser=OptimiserSection(
+        *("sgd", 0.03, 0.8, 1e-4, 0.5, "step", 0.0, 0.01),
+        exclude_1d=True,
+        milestones=(1.0, 2.0),
+        step_factor=0.5,
+        nesterov=True,
+    ),
+    training=TrainingSection(
+        *(3, 64, 7, 4, 5),
+        channels_last=False,
+        precision="float32",
+        compile=True,
+        batch_norm="global",
+        seed=11,
+    ),
 )
 
 
@@ -42,14 +59,16 @@ def test_a_recipe_comes_back_from_its_toml(tmp_path, recipe):
 def test_the_full_example_sets_every_field_otherwise_than_by_default():
     for section, values in dataclasses.asdict(Recipe()).items():
         for key, value in values.items():
-            if (section, key) not in {("encoder", "stem"), ("optimiser", "name")}:
+            # splits and global statistics exclude each other
+            if (section, key) != ("training", "bn_splits"):
                 assert getattr(getattr(FULL, section), key) != value, (section, key)
 
 
 def test_the_toml_spells_out_every_default_that_has_a_value():
     plain = tomllib.loads(Recipe().dump())
     assert plain["training"] == dataclasses.asdict(TrainingSection())
-    assert plain["optimiser"] == dataclasses.asdict(OptimiserSection())
+    optimiser = dataclasses.asdict(OptimiserSection())
+    assert plain["optimiser"] == optimiser | {"milestones": []}
 
 
 def test_what_may_be_none_is_none_by_default_so_that_leaving_it_out_says_so():
@@ -259,3 +278,32 @@ def test_the_fingerprint_tells_recipes_apart():
 def test_a_recipe_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().training.epochs = 3
+
+
+def test_a_recipe_of_a_later_version_is_refused_with_what_to_do(tmp_path):
+    path = tmp_path / "later.toml"
+    path.write_text('schema_version = "9.0"\n[training]\nspin = 2\n')
+    with pytest.raises(UsageError, match="later version, 9.0(?s:.*)pip install --upg"):
+        Recipe.load(path)
+
+
+def test_a_recipe_of_an_earlier_version_is_read():
+    plain = {"schema_version": "1.0", "training": {"epochs": 3}}
+    assert Recipe.from_dict(plain).training.epochs == 3
+
+
+@pytest.mark.parametrize("version", ["", "one", 1.5, [1], "1..2"])
+def test_a_version_that_is_none_is_refused(version):
+    plain = {"schema_version": version}
+    if version == 1.5:
+        with pytest.raises(UsageError, match="later version"):
+            Recipe.from_dict(plain)
+        return
+    with pytest.raises(UsageError, match="schema_version"):
+        Recipe.from_dict(plain)
+
+
+def test_groups_and_processes_do_not_share_a_normalisation():
+    words = ["training.batch_norm=global", "training.bn_splits=4"]
+    with pytest.raises(UsageError, match="bn_splits = 4(?s:.*)one group"):
+        override(Recipe(), words)

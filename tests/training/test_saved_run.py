@@ -101,7 +101,7 @@ def test_the_statistics_of_the_recipe_reach_the_encoder(tmp_path):
 
 
 def test_a_run_that_has_diverged_names_the_way_that_leads_on(tmp_path, monkeypatch):
-    def no_number(self, batch, views):
+    def no_number(self, seen):
         return {"total": None, "gradient_norm": None}
 
     run = tmp_path / "run"

@@ -15,17 +15,21 @@ from repscope._checking import InputError, UsageError
 from repscope._randomness import Purpose, sample_keys
 from repscope.data.blur import blurred
 from repscope.data.colour import jittered, luma, solarized
-from repscope.data.cropping import resized_crops
+from repscope.data.cropping import padded_crops, resized_crops
 from repscope.data.draws import Parameters, draw_parameters, rows_of
 from repscope.data.operations import (
+    AutoAugment,
     ColorJitter,
     GaussianBlur,
     Grayscale,
+    HorizontalFlip,
     Normalize,
     Operation,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
 )
+from repscope.data.policy_operations import autoaugmented
 from repscope.data.protocols import Protocol
 
 # On a CPU, blocks of 128 images of 32 x 32 pixels are fastest: what they need stays in
@@ -40,11 +44,12 @@ def views(
     samples: UInt64[np.ndarray, " n"],
     seed: int,
     epoch: int,
+    count: int | None = None,
 ) -> tuple[Float[Tensor, "n c rows columns"], ...]:
     """Return the random views of each image that a protocol asks for.
 
     A view depends on the image, the protocol, seed, epoch, sample and its own number
-    alone.
+    alone: how many are made changes none of them. Views may differ in size.
 
     Args:
         images: 0 to 255, on the device where the views are wanted.
@@ -52,18 +57,54 @@ def views(
         samples: a code of each image, such as `hash_ids` gives.
         seed: of the run.
         epoch: counted from 0.
+        count: how many views, the first of the protocol; all by default.
 
     Raises:
         InputError: as `augment`.
+        UsageError: as `augment`, or where there are not as many views.
     """
     return tuple(
-        augment(
-            images,
-            operations,
-            sample_keys(Purpose.AUGMENTATION, seed, samples, epoch=epoch, view=view),
-        )
-        for view, operations in enumerate(protocol.views)
+        augment(images, operations, _keys(samples, seed, epoch, view))
+        for view, operations in enumerate(protocol.first(count))
     )
+
+
+def views_of_crops(
+    crops: Sequence[UInt8[Tensor, "n _ _ c"]],
+    protocol: Protocol,
+    *,
+    samples: UInt64[np.ndarray, " n"],
+    seed: int,
+    epoch: int,
+) -> tuple[Float[Tensor, "n c _ _"], ...]:
+    """Return the random views of images whose crops are cut out and resized already.
+
+    All but the crop is done to them, with the draws that `views` would make.
+
+    Args:
+        crops: those of the first views of the protocol, from `read_crops` with the same
+            samples, seed and epoch.
+        protocol: what to do for each view, the crop first.
+        samples: a code of each image.
+        seed: of the run.
+        epoch: counted from 0.
+
+    Raises:
+        InputError: as `augment`.
+        UsageError: as `augment`, or where there are not as many views.
+    """
+    return tuple(
+        augment(crop, operations[1:], _keys(samples, seed, epoch, view))
+        for view, (crop, operations) in enumerate(
+            zip(crops, protocol.first(len(crops)), strict=True)
+        )
+    )
+
+
+def _keys(
+    samples: UInt64[np.ndarray, " n"], seed: int, epoch: int, view: int
+) -> UInt64[np.ndarray, " n"]:
+    return sample_keys(Purpose.AUGMENTATION, seed, samples, epoch=epoch, view=view)
 
 
 def augment(
@@ -87,9 +128,9 @@ def augment(
 
     Raises:
         InputError: where there are neither 1 nor 3 channels, or not as many as there
-            are means.
-        UsageError: where an operation comes twice, the crop not first, or the
-            normalisation not last.
+            are means, or images are smaller than a crop that does not resize.
+        UsageError: where an operation comes twice, the crop not first, the
+            normalisation not last, or a flip after AutoAugment.
     """
     _check(images, operations)
     n, height, width, channels = images.shape
@@ -117,8 +158,10 @@ def _check(images: Tensor, operations: Sequence[Operation]) -> None:
     kinds = [type(operation) for operation in operations]
     if len(set(kinds)) < len(kinds):
         raise UsageError("operations: each kind may come once in a view")
-    if RandomResizedCrop in kinds[1:]:
+    if RandomResizedCrop in kinds[1:] or RandomCrop in kinds[1:]:
         raise UsageError("operations: the crop must come first")
+    if AutoAugment in kinds and HorizontalFlip in kinds[kinds.index(AutoAugment) :]:
+        raise UsageError("operations: the flip must come before AutoAugment")
     if Normalize in kinds[:-1]:
         raise UsageError("operations: the normalisation must come last")
     for operation in operations:
@@ -135,18 +178,19 @@ def _view(
     operations: Sequence[Operation],
     parameters: Parameters,
 ) -> Float[Tensor, "n c rows columns"]:
-    if operations and isinstance(operations[0], RandomResizedCrop):
-        # A flip commutes with all that can follow a crop, which does it for nothing.
-        work = resized_crops(
-            images,
-            parameters.boxes,
-            operations[0].size,
-            interpolation=operations[0].interpolation,
-            flipped=parameters.flipped,
-        )
-    else:
-        work = images.permute(0, 3, 1, 2).contiguous().float().div_(255)
-        _change_(work, parameters.flipped, lambda some: some.flip(3))
+    boxes, flipped = parameters.boxes, parameters.flipped
+    # A flip commutes with all that may lie between it and a crop, which does it for
+    # nothing.
+    match operations[0] if operations else None:
+        case RandomResizedCrop(size, interpolation=interpolation):
+            work = resized_crops(
+                images, boxes, size, interpolation=interpolation, flipped=flipped
+            )
+        case RandomCrop() as crop:
+            work = padded_crops(images, boxes, crop, flipped=flipped)
+        case _:
+            work = images.permute(0, 3, 1, 2).contiguous().float().div_(255)
+            _change_(work, flipped, lambda some: some.flip(3))
     for operation in operations:
         _apply_(work, operation, parameters)
     return work
@@ -180,6 +224,8 @@ def _apply_(
                 parameters.solarised,
                 lambda some: solarized(some, operation.threshold),
             )
+        case AutoAugment() if parameters.policy is not None:
+            images.copy_(autoaugmented(images, parameters.policy))
         case Normalize():
             mean, std = (
                 images.new_tensor(values)[:, None, None]

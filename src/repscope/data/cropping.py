@@ -1,4 +1,4 @@
-"""How is a box of an image resized without aliasing, a batch at a time?
+"""How is a box cut out of each image, resized without aliasing, a batch at a time?
 
 Resampling is separable and linear: each image has one matrix of weights for its rows
 and one for its columns, and two batched products apply them. A flip only reverses the
@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from repscope.data.draws import Boxes
-from repscope.data.operations import Interpolation
+from repscope.data.operations import Interpolation, RandomCrop
 
 
 def resized_crops(
@@ -51,6 +52,39 @@ def resized_crops(
     narrowed = narrowed.view(n, channels, height, size)
     resized = torch.matmul((rows / 255)[:, None], narrowed)
     return resized.clamp_(0, 1) if interpolation == "bicubic" else resized
+
+
+def padded_crops(
+    images: UInt8[Tensor, "n h w c"],
+    boxes: Boxes,
+    crop: RandomCrop,
+    *,
+    flipped: Bool[np.ndarray, " n"] | None = None,
+) -> Float[Tensor, "n c size size"]:
+    """Return each image's box, with values in [0, 1], black where there is no image.
+
+    Args:
+        images: 0 to 255.
+        boxes: one per image, inside it and its border.
+        crop: side and border.
+        flipped: which images to mirror.
+
+    Source: torchvision.transforms.functional.pad and crop. As in the source.
+    """
+    device, size, border = images.device, crop.size, crop.padding
+    steps = np.arange(size)
+    across = np.broadcast_to(steps, (len(images), size))
+    if flipped is not None:
+        across = np.where(flipped[:, None], steps[::-1], steps)
+    # (n, size, 1) and (n, 1, size): places in the image with its border
+    rows = torch.from_numpy(boxes.top[:, None] + steps + border).to(device)[:, :, None]
+    columns = torch.from_numpy(boxes.left[:, None] + across + border).to(device)[
+        :, None
+    ]
+    which = torch.arange(len(images), device=device)[:, None, None]
+    padded = functional.pad(images, (0, 0, border, border, border, border))
+    cut = padded[which, rows, columns]
+    return cut.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 def _weights(

@@ -13,13 +13,25 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from repscope._checking import InputError
 from repscope._randomness import uniform
+from repscope.data.autoaugment import (
+    LEFT_OUT,
+    OPERATIONS,
+    POLICY_TABLES,
+    SIGNED,
+    PolicyDraws,
+    Step,
+    magnitudes_of,
+)
 from repscope.data.operations import (
+    AutoAugment,
     ColorJitter,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
     Operation,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
 )
@@ -55,11 +67,16 @@ class Draw(IntEnum):
     BLUR = 240
     BLUR_SIGMA = 241
     SOLARIZE = 250
+    POLICY = 260
+    POLICY_FIRST = 261
+    POLICY_SECOND = 262
+    POLICY_FIRST_SIGN = 263
+    POLICY_SECOND_SIGN = 264
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """One box per image, in whole pixels."""
+    """One box per image, in whole pixels; one of `RandomCrop` may begin before 0."""
 
     top: Int[np.ndarray, " n"]
     left: Int[np.ndarray, " n"]
@@ -100,6 +117,7 @@ class Parameters:
         blurred: which are blurred.
         sigma: how widely they are, or would be, in pixels.
         solarised: which are solarised.
+        policy: what AutoAugment does to each; None where it has no part in the view.
     """
 
     boxes: Boxes
@@ -110,6 +128,7 @@ class Parameters:
     blurred: Whether
     sigma: Float[np.ndarray, " n"]
     solarised: Whether
+    policy: PolicyDraws | None = None
 
 
 def rows_of(record: Any, rows: slice | np.ndarray) -> Any:
@@ -119,6 +138,7 @@ def rows_of(record: Any, rows: slice | np.ndarray) -> Any:
         **{
             name: rows_of(value, rows) if is_dataclass(value) else value[rows]
             for name, value in values
+            if value is not None
         }
     )
 
@@ -133,8 +153,12 @@ def draw_parameters(
         operations: each kind at most once.
         height: of the images, in pixels.
         width: of the images, in pixels.
+
+    Raises:
+        InputError: where a crop is larger than the images with their border.
     """
-    crop = _find(operations, RandomResizedCrop)
+    crop = _find(operations, RandomResizedCrop) or _find(operations, RandomCrop)
+    policy = _find(operations, AutoAugment)
     # What a view does not have never happens.
     flip = _find(operations, HorizontalFlip) or HorizontalFlip(p=0.0)
     jitter = _find(operations, ColorJitter) or ColorJitter(p=0.0)
@@ -142,9 +166,7 @@ def draw_parameters(
     blur = _find(operations, GaussianBlur) or GaussianBlur(1, p=0.0)
     solarise = _find(operations, Solarize) or Solarize(p=0.0)
     return Parameters(
-        boxes=_whole(len(keys), height, width)
-        if crop is None
-        else draw_boxes(keys, crop, height, width),
+        boxes=_boxes(keys, crop, height, width),
         flipped=uniform(keys, Draw.FLIP) < flip.p,
         jittered=uniform(keys, Draw.JITTER) < jitter.p,
         jitter=draw_jitter(keys, jitter),
@@ -152,11 +174,31 @@ def draw_parameters(
         blurred=uniform(keys, Draw.BLUR) < blur.p,
         sigma=_between(*blur.sigma, uniform(keys, Draw.BLUR_SIGMA)),
         solarised=uniform(keys, Draw.SOLARIZE) < solarise.p,
+        policy=None
+        if policy is None
+        else draw_policy(
+            keys,
+            policy,
+            height if crop is None else crop.size,
+            width if crop is None else crop.size,
+        ),
     )
 
 
 def _find(operations: Sequence[Operation], kind: type[Kind]) -> Kind | None:
     return next((one for one in operations if isinstance(one, kind)), None)
+
+
+def _boxes(
+    keys: Keys, crop: RandomResizedCrop | RandomCrop | None, height: int, width: int
+) -> Boxes:
+    match crop:
+        case RandomResizedCrop():
+            return draw_boxes(keys, crop, height, width)
+        case RandomCrop():
+            return draw_places(keys, crop, height, width)
+    none = np.zeros(len(keys), np.int64)
+    return Boxes(top=none, left=none, height=none + height, width=none + width)
 
 
 def draw_boxes(keys: Keys, crop: RandomResizedCrop, height: int, width: int) -> Boxes:
@@ -213,9 +255,76 @@ def _largest_middle_box(
     return height, width
 
 
-def _whole(n: int, height: int, width: int) -> Boxes:
-    none = np.zeros(n, np.int64)
-    return Boxes(top=none, left=none, height=none + height, width=none + width)
+def draw_places(keys: Keys, crop: RandomCrop, height: int, width: int) -> Boxes:
+    """Return the box that each image with a border is cropped to, uniform on places.
+
+    Args:
+        keys: of the images.
+        crop: with its border.
+        height: of the images without it, in pixels.
+        width: of the images without it, in pixels.
+
+    Raises:
+        InputError: where the crop is larger than the images with their border.
+
+    Source: torchvision.transforms.RandomCrop.get_params. As in the source.
+    """
+    room = min(height, width) + 2 * crop.padding
+    if room < crop.size:
+        raise InputError(
+            f"images: too small for a crop of {crop.size} x {crop.size}",
+            found=f"{height} x {width} and a border of {crop.padding}",
+            fix=f"resize them to {crop.size} x {crop.size}",
+        )
+    side = np.full(len(keys), crop.size)
+    down, across = (one + 2 * crop.padding - side + 1 for one in (height, width))
+    return Boxes(
+        top=_below(down, uniform(keys, Draw.CROP_TOP)) - crop.padding,
+        left=_below(across, uniform(keys, Draw.CROP_LEFT)) - crop.padding,
+        height=side,
+        width=side,
+    )
+
+
+def draw_policy(
+    keys: Keys, policy: AutoAugment, height: int, width: int
+) -> PolicyDraws:
+    """Return what a policy does to each image.
+
+    Each pair is as likely; each of its operations is done with its probability, and
+    with its magnitude, whose sign is as likely negative where it has one.
+
+    Args:
+        keys: of the images.
+        policy: which.
+        height: of the images when it is their turn, in pixels.
+        width: of the images when it is their turn, in pixels.
+
+    Source: torchvision.transforms.AutoAugment.get_params. As in the source.
+    """
+    table = POLICY_TABLES[policy.policy]
+    pairs = _below(np.full(len(keys), len(table)), uniform(keys, Draw.POLICY))
+    operations, magnitudes = [], []
+    for turn, (happens, sign) in enumerate(
+        (
+            (Draw.POLICY_FIRST, Draw.POLICY_FIRST_SIGN),
+            (Draw.POLICY_SECOND, Draw.POLICY_SECOND_SIGN),
+        )
+    ):
+        steps = [_numbers(pair[turn], height, width) for pair in table]
+        codes, p, magnitude, is_signed = np.array(steps).T[:, pairs]
+        left_out = uniform(keys, happens) >= p
+        negative = (uniform(keys, sign) < 0.5) & (is_signed > 0)
+        operations.append(np.where(left_out, LEFT_OUT, codes.astype(np.int64)))
+        magnitudes.append(np.where(negative, -magnitude, magnitude))
+    return PolicyDraws(np.stack(operations, 1), np.stack(magnitudes, 1))
+
+
+def _numbers(step: Step, height: int, width: int) -> tuple[float, float, float, float]:
+    """Return operation, probability, magnitude, and whether this may be negative."""
+    name, p, number = step
+    size = 0.0 if number is None else magnitudes_of(name, height, width)[number]
+    return float(OPERATIONS.index(name)), p, size, float(name in SIGNED)
 
 
 def draw_jitter(keys: Keys, jitter: ColorJitter) -> JitterDraws:

@@ -12,12 +12,14 @@ from repscope._checking import UsageError, check_choice
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 HUES = ("exact", "yiq")
+POLICIES = ("cifar10",)
 # In torchvision a crop's width over its height lies between these by default.
 CROP_RATIO = (3 / 4, 4 / 3)
 SOLARIZE_THRESHOLD = 128 / 255
 
 Interpolation = Literal["bilinear", "bicubic"]
 Hue = Literal["exact", "yiq"]
+Policy = Literal["cifar10"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,25 @@ class RandomResizedCrop:
         if not 0 < narrow <= wide < math.inf:
             raise _wrong("ratio", self.ratio, "0 < least <= largest")
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A square placed anywhere in an image with a black border; nothing is resized.
+
+    Args:
+        size: side of the result, in pixels.
+        padding: width of the border, in pixels, 0 or more.
+    """
+
+    size: int
+    padding: int = 4
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise _wrong("size", self.size, "at least 1 pixel")
+        if self.padding < 0:
+            raise _wrong("padding", self.padding, "0 or more pixels")
 
 
 @dataclass(frozen=True)
@@ -152,6 +173,23 @@ class Solarize:
 
 
 @dataclass(frozen=True)
+class AutoAugment:
+    """One of the pairs of operations that a search has found, drawn for each image.
+
+    It works on whole levels from 0 to 255, to which it rounds. Grey images keep what
+    concerns colour.
+
+    Args:
+        policy: which pairs, how often and how strongly (`repscope.data.autoaugment`).
+    """
+
+    policy: Policy = "cifar10"
+
+    def __post_init__(self) -> None:
+        check_choice("policy", self.policy, POLICIES)
+
+
+@dataclass(frozen=True)
 class Normalize:
     """Each channel shifted by its mean and divided by its deviation.
 
@@ -176,11 +214,13 @@ class Normalize:
 
 Operation = (
     RandomResizedCrop
+    | RandomCrop
     | HorizontalFlip
     | ColorJitter
     | Grayscale
     | GaussianBlur
     | Solarize
+    | AutoAugment
     | Normalize
 )
 

@@ -1,46 +1,29 @@
 """Which augmentations did the published methods train with?
 
 A protocol is a list of operations per view. `PROTOCOLS` holds those of the literature
-with their sources; `strength_sweep` varies one of them along an axis.
+with their sources; `repscope.data.strengths` varies one of them along an axis.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from itertools import groupby
+from typing import Any
 
 from repscope._checking import UsageError, check_choice
+from repscope.data import published_views
 from repscope.data.operations import (
-    ColorJitter,
-    GaussianBlur,
-    Grayscale,
-    HorizontalFlip,
+    AutoAugment,
     Normalize,
-    Operation,
     RandomResizedCrop,
-    Solarize,
     describe,
     to_dict,
 )
-
-Views = tuple[tuple[Operation, ...], ...]
-Axis = Literal["crop", "color", "blur", "gray"]
+from repscope.data.published_views import View, Views, side_of
 
 # Mean and deviation of red, green and blue, of values in [0, 1].
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10: Statistics = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-
-# Brightness, contrast, saturation and hue of the colour jitter at strength 1.
-SIMCLR_JITTER = (0.8, 0.8, 0.8, 0.2)
-# Appalaraju et al. 2020, Table 2a: least and largest share of the area.
-CROP_STRENGTHS = {"baseline": (0.2, 1.0), "medium": (0.2, 0.5), "extreme": (0.02, 0.1)}
-# Appalaraju et al. 2020, Table 2b, whose header is lost: SimCLR's grid, which it cites.
-COLOUR_STRENGTHS = (1 / 8, 1 / 4, 1 / 2, 1.0)
-# Probabilities of blur and grey; no table of theirs is published.
-PROBABILITIES = (0.0, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -59,18 +42,55 @@ class Protocol:
 
     @property
     def size(self) -> int | None:
-        """Side of a view in pixels; None where it keeps that of the image."""
-        crops = [one for one in self.views[0] if isinstance(one, RandomResizedCrop)]
-        return crops[0].size if crops else None
+        """Side of the first view in pixels; None where it keeps that of the image.
+
+        No other view is larger, but the small crops of multi-crop are smaller.
+        """
+        return side_of(self.views[0])
+
+    @property
+    def resizes(self) -> bool:
+        """Whether each view begins with a crop that resizes, of any image."""
+        return all(
+            view and isinstance(view[0], RandomResizedCrop) for view in self.views
+        )
+
+    def first(self, count: int | None) -> Views:
+        """Return the first views.
+
+        Args:
+            count: how many, at least 1; None for all.
+
+        Raises:
+            UsageError: where there are not as many.
+        """
+        if count is not None and not 1 <= count <= len(self.views):
+            raise UsageError(
+                f"count: views of the protocol {self.name}",
+                found=str(count),
+                expected=f"1 to {len(self.views)}",
+            )
+        return self.views[:count]
+
+    @property
+    def kinds(self) -> tuple[tuple[str, View], ...]:
+        """Views that follow one another and are alike, once each, with a title."""
+        kinds, number = [], 1
+        for view, alike in groupby(self.views):
+            last = number + len(tuple(alike)) - 1
+            title = f"view {number}" if last == number else f"views {number} to {last}"
+            kinds.append((title, view))
+            number = last + 1
+        if len(kinds) == 1:
+            n = len(self.views)
+            title = "the only view" if n == 1 else f"each of {n} views"
+            kinds = [(title, self.views[0])]
+        return tuple(kinds)
 
     def describe(self) -> str:
         """Return name, source and every parameter of every operation."""
         lines = [self.name, f"  source: {self.source}"]
-        if len(set(self.views)) == 1:
-            titled = [(f"each of {len(self.views)} views", self.views[0])]
-        else:
-            titled = [(f"view {i}", view) for i, view in enumerate(self.views, 1)]
-        for title, view in titled:
+        for title, view in self.kinds:
             lines += [f"  {title}:", *(f"    {describe(one)}" for one in view)]
         return "\n".join(lines)
 
@@ -90,6 +110,7 @@ class Published:
         statistics: for the normalisation at the end; None for none.
         build: from size and strength to the views without normalisation.
         strength: factor on the colour jitter; None where there is no jitter.
+        small_crops: how many of the views, the last ones, are small crops.
     """
 
     source: str
@@ -97,93 +118,7 @@ class Published:
     statistics: Statistics | None
     build: Callable[[int, float], Views]
     strength: float | None = 1.0
-
-
-def _blur(size: int, p: float) -> GaussianBlur:
-    """Return a blur over a tenth of the side, as SimCLR's code rounds it, or 3 taps.
-
-    Below 20 pixels SimCLR's own rounding leaves one tap, which blurs nothing.
-    """
-    return GaussianBlur(2 * max(size // 10 // 2, 1) + 1, p=p)
-
-
-def _jitter(amounts: Sequence[float], strength: float, p: float = 0.8) -> ColorJitter:
-    brightness, contrast, saturation, hue = (amount * strength for amount in amounts)
-    return ColorJitter(brightness, contrast, saturation, hue, p=p)
-
-
-def _twice(*operations: Operation) -> Views:
-    return operations, operations
-
-
-def _simclr(size: int, strength: float) -> Views:
-    return _twice(
-        RandomResizedCrop(size),
-        HorizontalFlip(),
-        _jitter(SIMCLR_JITTER, strength),
-        Grayscale(),
-        _blur(size, p=0.5),
-    )
-
-
-def _simclr_without_blur(size: int, strength: float) -> Views:
-    return tuple(view[:-1] for view in _simclr(size, strength))
-
-
-def _reverse_engineering(size: int, strength: float) -> Views:
-    return _twice(
-        RandomResizedCrop(size),
-        HorizontalFlip(),
-        _jitter((0.4, 0.4, 0.2, 0.1), strength),
-        Grayscale(),
-        GaussianBlur(23, p=0.5),
-        Solarize(p=0.1),
-    )
-
-
-def _unequal_views(size: int, strength: float) -> Views:
-    start = (
-        RandomResizedCrop(size, interpolation="bicubic"),
-        HorizontalFlip(),
-        _jitter((0.4, 0.4, 0.2, 0.1), strength),
-        Grayscale(),
-    )
-    return (
-        (*start, _blur(size, p=1.0), Solarize(p=0.0)),
-        (*start, _blur(size, p=0.1), Solarize(p=0.2)),
-    )
-
-
-def _moco_v1(size: int, strength: float) -> Views:
-    return _twice(
-        RandomResizedCrop(size, (0.2, 1.0)),
-        Grayscale(),
-        _jitter((0.4, 0.4, 0.4, 0.4), strength, p=1.0),
-        HorizontalFlip(),
-    )
-
-
-def _moco_v2(size: int, strength: float) -> Views:
-    return _twice(
-        RandomResizedCrop(size, (0.2, 1.0)),
-        _jitter((0.4, 0.4, 0.4, 0.1), strength),
-        Grayscale(),
-        _blur(size, p=0.5),
-        HorizontalFlip(),
-    )
-
-
-def _small_images(least_area: float) -> Callable[[int, float], Views]:
-    return lambda size, strength: _twice(
-        RandomResizedCrop(size, (least_area, 1.0)),
-        HorizontalFlip(),
-        _jitter((0.4, 0.4, 0.4, 0.1), strength),
-        Grayscale(),
-    )
-
-
-def _crop_alone(least_area: float) -> Callable[[int, float], Views]:
-    return lambda size, strength: _twice(RandomResizedCrop(size, (least_area, 1.0)))
+    small_crops: int = 0
 
 
 _SIGMA = "blur's deviation 0.1 to 2 and taps, a tenth of the side, as SimCLR's"
@@ -192,74 +127,74 @@ PROTOCOLS: dict[str, Published] = {
         "Chen et al. 2020, SimCLR, Appendix A; normalised as in lightly",
         224,
         IMAGENET,
-        _simclr,
+        published_views.simclr,
     ),
     "simclr_cifar": Published(
         "Chen et al. 2020, SimCLR, Appendix B.9: strength 0.5, no blur",
         32,
         CIFAR10,
-        _simclr_without_blur,
+        published_views.simclr_without_blur,
         strength=0.5,
     ),
     "s0_simclr": Published(
         "Kalibhat et al. 2022, which lists the operations; strengths as SimCLR's",
         224,
         IMAGENET,
-        _simclr,
+        published_views.simclr,
     ),
     "s3_protocol": Published(
         "Ben-Shaul et al. 2023, Appendix A.1; blur's deviation as SimCLR's",
         32,
         IMAGENET,
-        _reverse_engineering,
+        published_views.reverse_engineering,
     ),
     "vicreg": Published(
         f"Bardes et al. 2022, facebookresearch/vicreg; {_SIGMA}",
         224,
         IMAGENET,
-        _unequal_views,
+        published_views.unequal_views,
     ),
     "barlow": Published(
         f"Zbontar et al. 2021, facebookresearch/barlowtwins; {_SIGMA}",
         224,
         IMAGENET,
-        _unequal_views,
+        published_views.unequal_views,
     ),
     "byol": Published(
         f"Grill et al. 2020, Appendix B, as lightly has it; {_SIGMA}",
         224,
         IMAGENET,
-        _unequal_views,
+        published_views.unequal_views,
     ),
     "moco_v1": Published(
         "He et al. 2020, after Wu et al. 2018; facebookresearch/moco",
         224,
         IMAGENET,
-        _moco_v1,
+        published_views.moco_v1,
     ),
     "moco_v2": Published(
         "Chen, Fan et al. 2020, facebookresearch/moco; blur's taps as SimCLR's",
         224,
         IMAGENET,
-        _moco_v2,
+        published_views.moco_v2,
     ),
     "fastssl": Published(
         "Agrawal et al. 2022, kumarkrishna/fastssl, with hue 0.1; no blur",
         32,
         CIFAR10,
-        _small_images(0.08),
+        published_views.small_images(0.08),
     ),
     "supcon_cifar": Published(
         "Khosla et al. 2020, HobbitLong/SupContrast",
         32,
         CIFAR10,
-        _small_images(0.2),
+        published_views.small_images(0.2),
     ),
     "randbit_mnist": Published(
         "Chen, Luo, Li 2021, google-research/simclr, intriguing_properties",
         28,
         None,
-        _crop_alone(0.5),
+        published_views.crop_alone(0.5),
         strength=None,
     ),
     "digits16": Published(
@@ -267,7 +202,40 @@ PROTOCOLS: dict[str, Published] = {
         "what a digit means",
         16,
         None,
-        _crop_alone(0.4),
+        published_views.crop_alone(0.4),
+        strength=None,
+    ),
+    "digits16_multicrop": Published(
+        "of this project, for SwAV on the digits of scikit-learn; no flip, as digits16",
+        16,
+        None,
+        published_views.multi_crop_of_digits,
+        strength=None,
+        small_crops=4,
+    ),
+    "swav": Published(
+        "Caron et al. 2020, facebookresearch/swav; small crops 96/224 of the side, as "
+        "an even number; normalised with ImageNet's deviation of red, of which its "
+        "code has 0.228",
+        224,
+        IMAGENET,
+        published_views.multi_crop,
+        small_crops=6,
+    ),
+    "supervised_cifar": Published(
+        "Lee et al. 2015, He et al. 2016, Section 4.2: 4 black pixels around 32, in "
+        "proportion at other sizes",
+        32,
+        CIFAR10,
+        published_views.one_view(),
+        strength=None,
+    ),
+    "supervised_autoaugment": Published(
+        "Ben-Shaul et al. 2023, which names the policy of Cubuk et al. 2019; crop and "
+        "flip as supervised_cifar, before the policy, as in torchvision's recipes",
+        32,
+        IMAGENET,
+        published_views.one_view(AutoAugment()),
         strength=None,
     ),
 }
@@ -280,20 +248,23 @@ def protocol(
     strength: float | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    small_crops: int | None = None,
 ) -> Protocol:
     """Return a published protocol, at its own or another size and strength.
 
     Args:
         name: one of `PROTOCOLS`.
-        size: side of the views in pixels; the published one by default.
+        size: side of the views in pixels; the published one by default. The small
+            crops of multi-crop are proportional to it, and no smaller than 4.
         strength: factor on the colour jitter, 0 or more (s in SimCLR).
         mean: per channel, of values in [0, 1], together with `std`; what is published
             by default.
         std: per channel.
+        small_crops: how many there are, 0 or more; the published number by default.
 
     Raises:
-        UsageError: for an unknown name, a strength where there is no jitter, or mean
-            without std.
+        UsageError: for an unknown name, a strength where there is no jitter, mean
+            without std, or small crops where the protocol has none.
 
     Example:
         >>> protocol("digits16").size
@@ -316,83 +287,23 @@ def protocol(
     views = published.build(
         published.size if size is None else size, 1.0 if chosen is None else chosen
     )
+    if small_crops is not None:
+        _check_small_crops(name, small_crops)
+        n_large = len(views) - published.small_crops
+        views = (*views[:n_large], *[views[-1]] * small_crops)
     if statistics is not None:
         views = tuple((*view, Normalize(*statistics)) for view in views)
     return Protocol(name, views, published.source)
 
 
-def strength_sweep(
-    base: Protocol, axis: Axis, levels: Iterable[Any] | None = None
-) -> tuple[Protocol, ...]:
-    """Return the protocol once per level of one operation, all else kept.
-
-    Args:
-        base: which must have the operation.
-        axis: "crop": levels are names of `CROP_STRENGTHS` or pairs of area shares;
-            "color": factors on SimCLR's jitter (0.8, 0.8, 0.8, 0.2); "blur" and
-            "gray": probabilities.
-        levels: weakest first; by default the tables of this module.
-
-    Raises:
-        UsageError: where the protocol lacks the operation, or a level is impossible.
-
-    Source: Appalaraju et al. 2020, Tables 2a and 2b, for crop and colour.
-    """
-    check_choice("axis", axis, _AXES)
-    kind, change, table = _AXES[axis]
-    if not any(isinstance(one, kind) for view in base.views for one in view):
+def _check_small_crops(name: str, small_crops: int) -> None:
+    if not PROTOCOLS[name].small_crops:
+        having = [key for key, one in PROTOCOLS.items() if one.small_crops]
         raise UsageError(
-            f"axis: {axis} cannot vary, as the protocol {base.name} has no "
-            f"{kind.__name__}",
-            fix="choose another axis or another protocol",
+            f"small_crops: the protocol {name} has none",
+            found=str(small_crops),
+            fix=f"leave small_crops out, or choose {' or '.join(having)}",
         )
-    return tuple(
-        dataclasses.replace(
-            base,
-            name=f"{base.name} {axis}={_level_name(level)}",
-            views=tuple(
-                tuple(
-                    change(one, level) if isinstance(one, kind) else one for one in view
-                )
-                for view in base.views
-            ),
-        )
-        for level in (table if levels is None else levels)
-    )
-
-
-def _change_crop(crop: RandomResizedCrop, level: Any) -> RandomResizedCrop:
-    if isinstance(level, str):
-        check_choice("level", level, CROP_STRENGTHS)
-        level = CROP_STRENGTHS[level]
-    if not isinstance(level, Sequence) or len(level) != 2:
-        raise UsageError(
-            "level: a crop needs the least and the largest share of the area",
-            found=str(level),
-            expected="a pair such as (0.2, 1.0), or " + ", ".join(CROP_STRENGTHS),
-        )
-    return dataclasses.replace(crop, scale=(level[0], level[1]))
-
-
-def _change_colour(jitter: ColorJitter, level: float) -> ColorJitter:
-    return dataclasses.replace(
-        _jitter(SIMCLR_JITTER, level, p=jitter.p), hue_method=jitter.hue_method
-    )
-
-
-def _change_probability(operation: Any, level: float) -> Any:
-    return dataclasses.replace(operation, p=level)
-
-
-def _level_name(level: Any) -> str:
-    if isinstance(level, str):
-        return level
-    return "-".join(f"{one:g}" for one in np.atleast_1d(level))
-
-
-_AXES: dict[str, tuple[type, Callable[[Any, Any], Operation], Iterable[Any]]] = {
-    "crop": (RandomResizedCrop, _change_crop, CROP_STRENGTHS),
-    "color": (ColorJitter, _change_colour, COLOUR_STRENGTHS),
-    "blur": (GaussianBlur, _change_probability, PROBABILITIES),
-    "gray": (Grayscale, _change_probability, PROBABILITIES),
-}
+    if small_crops < 0:
+        what = "small_crops: how many there are"
+        raise UsageError(what, found=str(small_crops), expected="0 or more")

@@ -5,7 +5,7 @@ batches, threads or the order of reading.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -27,6 +27,9 @@ ALLOW_FIX = (
 MAXIMUM_THREADS = 8
 # Stand-ins that are tried before a set counts as unreadable.
 STAND_INS = 32
+
+# From a place among those asked for, and its picture, to arrays of one shape each.
+Make = Callable[[int, UInt8[np.ndarray, "h w c"]], tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,21 @@ class Pixels:
     """
 
     array: UInt8[np.ndarray, "m h w c"]
+    failures: tuple[Failure, ...]
+    good: Bool[np.ndarray, " m"]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What was made of pictures, one row for each.
+
+    Args:
+        arrays: as many as are made of a picture.
+        failures: those that could not be read, in the order of the rows asked for.
+        good: (m,) False where another picture stands in.
+    """
+
+    arrays: tuple[UInt8[np.ndarray, "m ..."], ...]
     failures: tuple[Failure, ...]
     good: Bool[np.ndarray, " m"]
 
@@ -93,61 +111,74 @@ class Reader:
             if preprocess is not None:
                 array = with_channels(array, preprocess.channels)
             return Pixels(array, (), np.ones(len(chosen), dtype=bool))
+
+        def fitted(_: int, pixels: UInt8[np.ndarray, "h w c"]) -> tuple[np.ndarray]:
+            return (pixels if preprocess is None else fit(pixels, preprocess),)
+
+        made = self.made(chosen, fitted)
+        none = np.empty((0, 0, 0, 0), dtype=np.uint8)
+        array = made.arrays[0] if made.arrays else none
+        return Pixels(array, made.failures, made.good)
+
+    def made(self, chosen: Int[np.ndarray, " m"], make: Make) -> Made:
+        """Return what is made of the chosen pictures, several at once in threads.
+
+        Args:
+            chosen: rows of the set.
+            make: is given the place among `chosen`, also of a picture that another
+                stands in for, and the picture that can be read.
+
+        Raises:
+            InputError: where what is made differs in shape, or none of the pictures
+                that should stand in for another can be read.
+        """
         good = np.ones(len(chosen), dtype=bool)
         reasons: dict[int, str] = {}
-        array = np.empty((0, 0, 0, 0), dtype=np.uint8)
-        for place, one in enumerate(self._read(chosen, preprocess)):
+        arrays: list[np.ndarray] = []
+        for place, one in enumerate(self._read(chosen, make)):
             if isinstance(one, InputError):
                 good[place], reasons[place] = False, one.what
                 continue
-            if array.shape[0] == 0:
-                array = np.empty((len(chosen), *one.shape), dtype=np.uint8)
-            self._check_shape(one, array, int(chosen[place]))
-            array[place] = one
+            self._put(arrays, place, one, chosen, int(chosen[place]))
         failures = []
         for place, reason in reasons.items():
             row = int(chosen[place])
-            stand_in, one = self._stand_in(row, reason, preprocess)
-            if array.shape[0] == 0:
-                array = np.empty((len(chosen), *one.shape), dtype=np.uint8)
-            self._check_shape(one, array, stand_in)
-            array[place] = one
+            stand_in, one = self._stand_in(row, reason, place, make)
+            self._put(arrays, place, one, chosen, stand_in)
             failures.append(Failure(row, str(self.ids[row]), reason, stand_in))
-        return Pixels(array, tuple(failures), good)
+        return Made(tuple(arrays), tuple(failures), good)
 
     def _read(
-        self, chosen: Int[np.ndarray, " m"], preprocess: Preprocess | None
-    ) -> Iterator[UInt8[np.ndarray, "h w c"] | InputError]:
-        """Yield each picture, or why it cannot be read, in order."""
+        self, chosen: Int[np.ndarray, " m"], make: Make
+    ) -> Iterator[tuple[np.ndarray, ...] | InputError]:
+        """Yield what is made of each picture, or why it cannot be read, in order."""
 
-        def one(row: int) -> np.ndarray | InputError:
+        def one(place: int) -> tuple[np.ndarray, ...] | InputError:
             try:
-                return self._read_one(row, preprocess)
+                return self._make_one(int(chosen[place]), place, make)
             except InputError as error:
                 return error
 
+        places = range(len(chosen))
         threads = min(MAXIMUM_THREADS, os.cpu_count() or 1, len(chosen))
         if not self.images.parallel or threads < 2:
-            yield from map(one, chosen.tolist())
+            yield from map(one, places)
             return
         with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(one, chosen.tolist())
+            yield from pool.map(one, places)
 
-    def _read_one(
-        self, row: int, preprocess: Preprocess | None
-    ) -> UInt8[np.ndarray, "h w c"]:
-        pixels = self.images.read(int(self.rows[row]))
-        return pixels if preprocess is None else fit(pixels, preprocess)
+    def _make_one(self, row: int, place: int, make: Make) -> tuple[np.ndarray, ...]:
+        return make(place, self.images.read(int(self.rows[row])))
 
     def _stand_in(
-        self, row: int, reason: str, preprocess: Preprocess | None
-    ) -> tuple[int, UInt8[np.ndarray, "h w c"]]:
+        self, row: int, reason: str, place: int, make: Make
+    ) -> tuple[int, tuple[np.ndarray, ...]]:
         """Return the first of a fixed sequence of rows that can be read."""
         key = sample_keys(Purpose.STAND_IN, 0, self.keys[row : row + 1])
         for draw in range(STAND_INS):
             candidate = int(uniform(key, draw)[0] * len(self.rows))
             try:
-                return candidate, self._read_one(candidate, preprocess)
+                return candidate, self._make_one(candidate, place, make)
             except InputError:
                 continue
         raise InputError(
@@ -156,15 +187,26 @@ class Reader:
             expected="pictures, nearly all of them readable",
         )
 
-    def _check_shape(
-        self, one: UInt8[np.ndarray, "h w c"], array: np.ndarray, row: int
+    def _put(
+        self,
+        arrays: list[np.ndarray],
+        place: int,
+        one: tuple[np.ndarray, ...],
+        chosen: Int[np.ndarray, " m"],
+        row: int,
     ) -> None:
-        if one.shape != array.shape[1:]:
-            raise InputError(
-                f"{self.name}: pictures differ in size",
-                found=f"{array.shape[1:]} and, at {self.ids[row]}, {one.shape}",
-                fix="give a preprocess with the size that all shall have",
-            )
+        """Put what was made of a row into its place; the first decides the shapes."""
+        if not arrays:
+            n = len(chosen)
+            arrays += [np.empty((n, *part.shape), dtype=np.uint8) for part in one]
+        for array, part in zip(arrays, one, strict=True):
+            if part.shape != array.shape[1:]:
+                raise InputError(
+                    f"{self.name}: pictures differ in size",
+                    found=f"{array.shape[1:]} and, at {self.ids[row]}, {part.shape}",
+                    fix="give a preprocess with the size that all shall have",
+                )
+            array[place] = part
 
 
 def is_fit(images: Images, preprocess: Preprocess | None) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from repscope.data.shortcuts import randbit
 from repscope.data.sources import open_images
+from repscope.experiments.digits_recipes import digits_recipe
 from repscope.experiments.experiment import (
     Condition,
     Experiment,
@@ -18,20 +19,12 @@ from repscope.experiments.experiment import (
     Quantity,
     Workplace,
 )
+from repscope.experiments.watched_training import trained
 from repscope.metrics.logistic import logistic_probe
 from repscope.metrics.probing import ProbeResult, standardise
 from repscope.representations.embed import embed
-from repscope.training.engine import train
-from repscope.training.recipe import (
-    AugmentationSection,
-    DataSection,
-    EncoderSection,
-    HeadSection,
-    ObjectiveSection,
-    OptimiserSection,
-    Recipe,
-    TrainingSection,
-)
+from repscope.training.recipe import Recipe
+from repscope.training.sections import EncoderSection, HeadSection, ObjectiveSection
 
 BITS = 8
 LEAST_FALL = 0.3
@@ -40,16 +33,13 @@ LEAST_BIT_ACCURACY = 0.85
 
 def recipe_with(bits: int) -> Recipe:
     """Return what is trained, with a number of random bits beside the picture."""
-    return Recipe(
-        data=DataSection(source="digits", split="train", bits=bits),
-        augmentation=AugmentationSection(protocol="digits16", crop_minimum=0.5),
+    return digits_recipe(
         encoder=EncoderSection(name="res_lh", depth=2, width=32),
         head=HeadSection(name="simclr", hidden=64, out=64),
         objective=ObjectiveSection(name="nt_xent", options={"temperature": 0.1}),
-        optimiser=OptimiserSection(
-            name="adam", learning_rate=2e-3, warmup_epochs=0.0, final_fraction=0.0
-        ),
-        training=TrainingSection(epochs=25, batch_size=256),
+        epochs=25,
+        crop=(0.5, 1.0),
+        bits=bits,
     )
 
 
@@ -83,14 +73,7 @@ def _levels_read(
     """Train an encoder by a recipe; return what a probe reads of each level."""
     recipe = recipes[name]
     data = recipe.data
-    encoder = train(
-        recipe,
-        open_images(data.source, split=data.split),
-        None if place.folder is None else place.folder / name,
-        overwrite=True,
-        device=place.device,
-        progress=place.progress,
-    )
+    encoder = trained(recipe, place, name)
     known, asked = (
         randbit(open_images(data.source, split=split), data.bits, seed=data.bit_seed)
         for split in ("train", "test")

@@ -136,7 +136,7 @@ class Encoder:
             default_layer=default_layer,
             nonnegative=_nonnegative(backbone, paths[default_layer]),
             planes=planes,
-            facts=dict(provenance or {}),
+            facts=_own_facts(backbone) | dict(provenance or {}),
         )
 
     @property
@@ -361,6 +361,13 @@ def _path_of(layer: str, backbone: Backbone | None) -> str:
     if backbone is not None and layer in backbone.layer_paths:
         return backbone.layer_paths[layer]
     return WHOLE_MODULE if layer == OUTPUT else layer
+
+
+def _own_facts(backbone: Backbone | None) -> dict[str, str]:
+    """Return how the layers are pooled, where that is not the mean over positions."""
+    if backbone is None or backbone.pool == Backbone.pool:
+        return {}
+    return {"pool": backbone.pool}
 
 
 def _nonnegative(backbone: Backbone | None, path: str) -> bool | None:

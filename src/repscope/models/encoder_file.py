@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import json
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -233,7 +234,7 @@ def _parsed_header(header: bytes, file: str) -> tuple[dict[str, _Shape], str]:
         entries = json.loads(header)
         texts = entries.pop("__metadata__", {})
         shapes = {
-            name: (str(entry["dtype"]), tuple(entry["shape"]))
+            name: (str(entry["dtype"]), tuple(map(operator.index, entry["shape"])))
             for name, entry in entries.items()
         }
         text = texts.get(KEY)

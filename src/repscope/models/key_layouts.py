@@ -44,6 +44,8 @@ _SEQUENTIAL_SMALL = (
     (r"^5\.", "layer4."),
 )
 _SHORTCUT = ((r"\.shortcut\.", ".downsample."),)
+# The perceptron of a transformer, before its layers were numbered.
+_PERCEPTRON = ((r"\.mlp\.linear_1\.", ".mlp.0."), (r"\.mlp\.linear_2\.", ".mlp.3."))
 
 LAYOUTS = (
     Layout(
@@ -93,6 +95,18 @@ LAYOUTS = (
             "base_model._feature_blocks.",
             "trunk.base_model._feature_blocks.",
         ),
+    ),
+    Layout(
+        "torchvision VGG",
+        "pytorch/vision: the convolutions of VGG are its features",
+        ("features.", "backbone.features.", "encoder.features.", "encoder_q.features."),
+        ((r"^", "convolutions."),),
+    ),
+    Layout(
+        "torchvision ViT before 0.14",
+        "pytorch/vision: the published weights of vit_b_16 and its like",
+        ("", "backbone."),
+        _PERCEPTRON,
     ),
     Layout("trunk", "facebookresearch/vissl: vision transformers", ("trunk.",)),
 )

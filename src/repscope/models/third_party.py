@@ -186,6 +186,8 @@ def _untrained(text: str, preprocess: Preprocess | None, seed: int) -> Encoder:
 
 def _assumed(record: Architecture) -> Preprocess:
     assumed = _ASSUMED[record.stem]
+    if record.size is not None:
+        assumed = replace(assumed, size=record.size, resize=None)
     if record.channels >= 3:
         return assumed
     return replace(assumed, mean=(0.5,), std=(0.5,), channels=1)

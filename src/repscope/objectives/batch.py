@@ -1,12 +1,12 @@
 """What does an objective see, and what does it answer? Two records, checked once.
 
-An objective is a callable of one `ViewBatch` that returns one `LossOutput`. Views are
-the augmented copies of the same images: row i of each belongs to image i.
+An objective takes one `ViewBatch` and returns one `LossOutput`. Views are the augmented
+copies of the same images: row i of each belongs to image i.
 """
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Shaped
@@ -21,37 +21,52 @@ LEAST_VIEWS = 2
 
 @dataclass(frozen=True, eq=False)
 class ViewBatch:
-    """The views of one batch of images, as the network gave them.
+    """The views of one batch of images, as the networks gave them.
 
     Args:
         h: representations, (n, d) for each view; () where only `z` is at hand.
-        z: projections, (n, m) for each of at least two views; n from 2.
-        targets: (n, m) for each view, of a second network where an objective has one.
-        ids: (n,) of the images.
+        z: projections, (n, m) for each view that passed the trained network; n from 2.
+        predictions: (n, p) for each view in `z`, of the network after the head; () for
+            none.
+        targets: (n, m) for each view that passed the second network, without gradient;
+            () for none.
+        ids: (n,) of the images: their rows in the set.
         labels: (n,) of the images.
+        memory: what the objective remembers, by name.
+        prototypes: (k, m) rows that predictions are scores of, without gradient; None
+            where there are none.
+        step: how many steps were taken before.
+        epoch: how many epochs were finished before.
+        seed: of what the objective draws.
 
     Raises:
-        InputError: where there are fewer than two views or images, views differ in
+        InputError: where there is no view, or fewer than two images, views differ in
             shape, or they hold no floating-point numbers.
     """
 
     h: tuple[Shaped[Tensor, "..."], ...]
     z: tuple[Shaped[Tensor, "..."], ...]
-    targets: tuple[Shaped[Tensor, "..."], ...] | None = None
+    predictions: tuple[Shaped[Tensor, "..."], ...] = ()
+    targets: tuple[Shaped[Tensor, "..."], ...] = ()
     ids: Shaped[Tensor, "..."] | None = None
     labels: Shaped[Tensor, "..."] | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    prototypes: Shaped[Tensor, "k m"] | None = None
+    step: int = 0
+    epoch: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.z) < LEAST_VIEWS:
-            raise InputError(
-                "an objective compares views of the same images",
-                found=f"{len(self.z)} view",
-                expected="at least two",
-                fix="give one projection for each view: z=(view_a, view_b)",
-            )
+        if not self.z:
+            raise InputError("z: no view", fix="give one projection for each view")
         _check_views("z", self.z)
         rows = len(self.z[0])
-        for name, views in (("h", self.h), ("targets", self.targets or ())):
+        others = {
+            "h": self.h,
+            "predictions": self.predictions,
+            "targets": self.targets,
+        }
+        for name, views in others.items():
             if views:
                 _check_views(name, views)
                 _check_rows(name, views[0], rows)
@@ -91,9 +106,6 @@ class LossOutput:
         }
         known = {name: one.detach() for name, one in split.items() if one is not None}
         return known | self.parts | self.stats
-
-
-Objective = Callable[[ViewBatch], LossOutput]
 
 
 def split_loss(
@@ -137,9 +149,19 @@ def pairs_of(
 ) -> list[tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]]:
     """Return each pair of views once.
 
-    All objectives here are symmetric in their two views, so that the mean over these
-    pairs is that over ordered pairs, at half the work.
+    An objective that is symmetric in its two views takes the mean over these pairs: it
+    is that over ordered pairs, at half the work.
+
+    Raises:
+        InputError: where there are fewer than two views.
     """
+    if len(views) < LEAST_VIEWS:
+        raise InputError(
+            "this objective compares views of the same images",
+            found=f"{len(views)} view",
+            expected="at least two",
+            fix="give one projection for each view: z=(view_a, view_b)",
+        )
     return list(itertools.combinations(views, 2))
 
 

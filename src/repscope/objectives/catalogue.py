@@ -1,22 +1,43 @@
 """Which objectives are there? The closed table, and building one by its name."""
 
+import dataclasses
 import typing
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
 from repscope._checking import UsageError, check_choice
-from repscope.objectives.batch import Objective
+from repscope.objectives.assignment import SwAV
 from repscope.objectives.contrastive import NTXent
+from repscope.objectives.distillation import BYOL, SimSiam
+from repscope.objectives.instance_discrimination import InstDisc
+from repscope.objectives.momentum_contrast import MoCo
+from repscope.objectives.objective import AbstractObjective
 from repscope.objectives.redundancy import BarlowTwins, VICReg
+from repscope.objectives.spectral_contrastive import SpectralContrastive
+from repscope.objectives.supervised import CrossEntropy
+from repscope.objectives.supervised_contrastive import JointLoss, SupCon
 
-OBJECTIVES: Mapping[str, type[NTXent] | type[VICReg] | type[BarlowTwins]] = (
-    MappingProxyType({"nt_xent": NTXent, "vicreg": VICReg, "barlow_twins": BarlowTwins})
+OBJECTIVES: Mapping[str, type[AbstractObjective]] = MappingProxyType(
+    {
+        "nt_xent": NTXent,
+        "supcon": SupCon,
+        "joint": JointLoss,
+        "spectral": SpectralContrastive,
+        "moco": MoCo,
+        "inst_disc": InstDisc,
+        "byol": BYOL,
+        "simsiam": SimSiam,
+        "swav": SwAV,
+        "barlow_twins": BarlowTwins,
+        "vicreg": VICReg,
+        "cross_entropy": CrossEntropy,
+    }
 )
-_KINDS = {float: "a number", bool: "true or false"}
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false"}
 
 
-def build_objective(name: str, options: Mapping[str, Any]) -> Objective:
+def build_objective(name: str, options: Mapping[str, Any]) -> AbstractObjective:
     """Return the objective of a recipe.
 
     Args:
@@ -33,7 +54,7 @@ def build_objective(name: str, options: Mapping[str, Any]) -> Objective:
     """
     check_choice("objective", name, OBJECTIVES)
     chosen = OBJECTIVES[name]
-    kinds = typing.get_type_hints(chosen)
+    kinds = {one.name: one.type for one in dataclasses.fields(chosen)}  # type: ignore[arg-type]
     for option in options:
         check_choice(f"option of {name}", option, kinds)
     values = {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from repscope._checking import UsageError, check_choice
+from repscope._checking import check_choice
 from repscope.objectives.batch import (
     LossOutput,
     ViewBatch,
@@ -17,17 +17,22 @@ from repscope.objectives.batch import (
     pairs_of,
     split_loss,
 )
+from repscope.objectives.directions import directions
+from repscope.objectives.objective import AbstractObjective, Needs
+from repscope.objectives.similarity_scores import (
+    check_temperature,
+    log_sum_exp,
+    mask_diagonal_,
+    zero_rows,
+)
 
 Variant = Literal[
     "standard", "decoupled", "cross_view", "decoupled_cross_view", "ratio"
 ]
-# A shorter projection has no direction: its cosine with every other counts as 0, and
-# no gradient comes from it.
-LEAST_NORM = 1e-8
 
 
 @dataclass(frozen=True)
-class NTXent:
+class NTXent(AbstractObjective):
     """The contrastive loss of SimCLR, and its variants; lower is better.
 
     s is the cosine of two projections / temperature; p(i) is the other view of i.
@@ -87,57 +92,27 @@ class NTXent:
     variant: Variant = "standard"
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise UsageError(
-                f"nt_xent: temperature is {self.temperature}", expected="above 0"
-            )
+        check_temperature("nt_xent", self.temperature)
         check_choice("variant of nt_xent", self.variant, get_args(Variant))
+
+    @property
+    def needs(self) -> Needs:
+        """Two views or more."""
+        return Needs()
 
     def __call__(self, batch: ViewBatch) -> LossOutput:
         """Return the loss of the projections of a batch."""
         with full_precision(batch.z):
-            views = exact_views(batch.z)
-            directions = tuple(_unit_rows(view) for view in views)
-            of_pairs = [self._pair(*pair) for pair in pairs_of(directions)]
-            positive, log_sum, bound, ratio = torch.stack(
+            units = tuple(directions(view) for view in exact_views(batch.z))
+            of_pairs = [self._pair(*pair) for pair in pairs_of(units)]
+            positive, log_sum, bound, found = torch.stack(
                 [torch.stack(values) for values in of_pairs]
             ).mean(dim=0)
-            return self._output(views, (positive, log_sum, bound, ratio))
-
-    def _pair(
-        self, view_a: Float[Tensor, "n m"], view_b: Float[Tensor, "n m"]
-    ) -> tuple[Float[Tensor, ""], ...]:
-        """Return positive score, log sum, bound and found share of two unit views."""
-        if self.variant in ("cross_view", "decoupled_cross_view"):
-            scores = view_a @ view_b.T / self.temperature
-            scores = torch.cat([scores, scores.T])  # (2n, n): from a to b, and back
-            partner = _diagonal(len(view_a), repeats=2, like=scores)
-            candidates = partner.shape[1]
-        else:
-            both = torch.cat([view_a, view_b])
-            scores = both @ both.T / self.temperature
-            own = _diagonal(len(both), repeats=1, like=scores)
-            scores = scores.masked_fill(own, -math.inf)
-            partner = own.roll(len(view_a), dims=0)
-            candidates = len(both) - 1
-        positive = scores[partner]
-        log_sum = torch.logsumexp(scores, dim=1)
-        bound = math.log(candidates) - (log_sum - positive).mean().detach()
-        found = (positive - log_sum).exp().mean()
-        if self.variant in ("decoupled", "decoupled_cross_view"):
-            log_sum = torch.logsumexp(scores.masked_fill(partner, -math.inf), dim=1)
-        return positive.mean(), log_sum.mean(), bound, found
-
-    def _output(
-        self,
-        views: tuple[Float[Tensor, "n m"], ...],
-        terms: tuple[Float[Tensor, ""], ...],
-    ) -> LossOutput:
-        positive, log_sum, bound, found = terms
         parts = {"positive": positive * self.temperature, "log_sum_exp": log_sum}
-        stats = {"mi_lower_bound": bound, "zero_rows": _zero_rows(views)}
+        stats = {"mi_lower_bound": bound, "zero_rows": zero_rows(*units)}
         if self.variant == "ratio":
             parts = {name: value.detach() for name, value in parts.items()}
+            stats = {name: value.detach() for name, value in stats.items()}
             return LossOutput(-found, None, None, parts, stats)
         # The source sums the two directions; all other variants average over anchors.
         weight = 2 if self.variant == "cross_view" else 1
@@ -145,20 +120,28 @@ class NTXent:
             -weight * positive, weight * log_sum, parts=parts, stats=stats
         )
 
-
-def _unit_rows(features: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return rows of length 1; rows too short for a direction become 0."""
-    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    directed = lengths > LEAST_NORM
-    # Both branches of a where are differentiated: the length must not be 0 in either.
-    safe = torch.where(directed, lengths, torch.ones_like(lengths))
-    return torch.where(directed, features / safe, torch.zeros_like(features))
-
-
-def _zero_rows(views: tuple[Float[Tensor, "n m"], ...]) -> Float[Tensor, ""]:
-    lengths = torch.stack([torch.linalg.vector_norm(view, dim=1) for view in views])
-    return (lengths <= LEAST_NORM).sum().to(lengths.dtype)
-
-
-def _diagonal(n: int, *, repeats: int, like: Tensor) -> Bool[Tensor, "_ n"]:
-    return torch.eye(n, dtype=torch.bool, device=like.device).repeat(repeats, 1)
+    def _pair(
+        self, view_a: Float[Tensor, "n m"], view_b: Float[Tensor, "n m"]
+    ) -> tuple[Float[Tensor, ""], ...]:
+        """Return positive score, log sum, bound and found share of two unit views."""
+        n = len(view_a)
+        decoupled = self.variant in ("decoupled", "decoupled_cross_view")
+        if self.variant in ("cross_view", "decoupled_cross_view"):
+            scores = (view_a / self.temperature) @ view_b.T
+            if decoupled:
+                mask_diagonal_(scores)
+            # From a to b, and back.
+            log_sums = torch.cat([log_sum_exp(scores), log_sum_exp(scores, dim=0)])
+            candidates = n
+        else:
+            both = torch.cat([view_a, view_b])
+            scores = (both / self.temperature) @ both.T
+            for offset in (-n, 0, n) if decoupled else (0,):
+                mask_diagonal_(scores, offset)
+            log_sums = log_sum_exp(scores)
+            candidates = 2 * n - 1
+        positives = ((view_a * view_b).sum(dim=1) / self.temperature).repeat(2)
+        over_all = torch.logaddexp(log_sums, positives) if decoupled else log_sums
+        bound = math.log(candidates) - (over_all - positives).mean()
+        found = (positives - over_all).exp().mean()
+        return positives.mean(), log_sums.mean(), bound, found

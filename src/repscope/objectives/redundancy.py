@@ -17,6 +17,7 @@ from repscope.objectives.batch import (
     pairs_of,
     split_loss,
 )
+from repscope.objectives.objective import AbstractObjective, Needs
 
 Reduction = Literal["mean", "sum"]
 # Shorter projections have no direction to keep when rows are brought to length 1.
@@ -24,7 +25,7 @@ LEAST_NORM = 1e-8
 
 
 @dataclass(frozen=True)
-class VICReg:
+class VICReg(AbstractObjective):
     """Variance, invariance and covariance regularization; lower is better, from 0.
 
     For projections a, b of two views, n rows, m dimensions, variances with ddof 1:
@@ -90,17 +91,26 @@ class VICReg:
             "invariance_reduction", self.invariance_reduction, get_args(Reduction)
         )
 
+    @property
+    def needs(self) -> Needs:
+        """Two views or more."""
+        return Needs()
+
     def __call__(self, batch: ViewBatch) -> LossOutput:
         """Return the loss of the projections of a batch."""
         with full_precision(batch.z):
             views = exact_views(batch.z)
-            centred = [view - view.mean(dim=0) for view in views]
+            root = math.sqrt(len(views[0]) - 1)
+            scaled = [(view - view.mean(dim=0)) / root for view in views]
+            variances = [view.square().sum(dim=0) for view in scaled]
             similarity = _mean([self._distance(a, b) for a, b in pairs_of(views)])
             # The mean over pairs of f(a) + f(b) is twice the mean over views of f.
-            hinge = _mean([self._hinge(view) for view in centred])
+            hinge = _mean([self._hinge(of_view) for of_view in variances])
             variance = hinge if self.variance_average else 2 * hinge
-            covariance = 2 * _mean([_covariance(view) for view in centred])
-            spread = _mean([_variances(view).sqrt().mean() for view in centred])
+            covariance = 2 * _mean(
+                [_covariance(*one) for one in zip(scaled, variances, strict=True)]
+            )
+            spread = _mean([of_view.detach().sqrt().mean() for of_view in variances])
             return split_loss(
                 self.invariance_weight * similarity,
                 self.variance_weight * variance + self.covariance_weight * covariance,
@@ -115,17 +125,16 @@ class VICReg:
     def _distance(
         self, view_a: Float[Tensor, "n m"], view_b: Float[Tensor, "n m"]
     ) -> Float[Tensor, ""]:
-        squares = (view_a - view_b).square()
-        if self.invariance_reduction == "sum":
-            return squares.sum(dim=1).mean()
-        return squares.mean()
+        mean = torch.nn.functional.mse_loss(view_a, view_b)
+        is_sum = self.invariance_reduction == "sum"
+        return mean * view_a.shape[1] if is_sum else mean
 
-    def _hinge(self, centred: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
-        return torch.relu(self.gamma - (_variances(centred) + self.eps).sqrt()).mean()
+    def _hinge(self, variances: Float[Tensor, " m"]) -> Float[Tensor, ""]:
+        return torch.relu(self.gamma - (variances + self.eps).sqrt()).mean()
 
 
 @dataclass(frozen=True)
-class BarlowTwins:
+class BarlowTwins(AbstractObjective):
     """Redundancy reduction by the correlations between two views; from 0, lower better.
 
     For projections a, b of two views, n rows, m dimensions:
@@ -181,6 +190,11 @@ class BarlowTwins:
     def __post_init__(self) -> None:
         _check_numbers(self, "barlow_twins", positive=("eps",))
 
+    @property
+    def needs(self) -> Needs:
+        """Two views or more."""
+        return Needs()
+
     def __call__(self, batch: ViewBatch) -> LossOutput:
         """Return the loss of the projections of a batch."""
         with full_precision(batch.z):
@@ -209,36 +223,83 @@ class BarlowTwins:
         return first, second
 
     def _scaled(self, view: Float[Tensor, "n m"], *, ddof: int) -> Float[Tensor, "n m"]:
+        if self.center and ddof == 0:  # in fewer passes over memory
+            return torch.nn.functional.batch_norm(
+                view, None, None, training=True, eps=self.eps
+            )
         centred = view - view.mean(dim=0) if self.center else view
         variances = centred.square().sum(dim=0) / (len(view) - ddof)
         return centred / (variances + self.eps).sqrt()
 
 
-def _variances(centred: Float[Tensor, "n m"]) -> Float[Tensor, " m"]:
-    """Return the variance of each dimension, ddof 1."""
-    return centred.square().sum(dim=0) / (len(centred) - 1)
+class _RowProducts(torch.autograd.Function):
+    """X X^T, with one product in the backward pass where autograd takes two."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, rows: Float[Tensor, "n m"]
+    ) -> Float[Tensor, "n n"]:
+        """Return the inner products of all rows."""
+        ctx.save_for_backward(rows)
+        return rows @ rows.T
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: Float[Tensor, "n n"]
+    ) -> Float[Tensor, "n m"]:
+        """Return (G + G^T) X, which can be differentiated again."""
+        (rows,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return (gradient + gradient.T) @ rows
 
 
-def _covariance(centred: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
-    """Return the sum of squared covariances of unlike dimensions / m, ddof 1."""
-    covariances = centred.T @ centred / (len(centred) - 1)
-    return _off_diagonal(covariances).square().sum() / centred.shape[1]
+def _row_products(rows: Float[Tensor, "n m"]) -> Float[Tensor, "n n"]:
+    products: Tensor = _RowProducts.apply(rows)
+    return products
+
+
+def _covariance(
+    scaled: Float[Tensor, "n m"], variances: Float[Tensor, " m"]
+) -> Float[Tensor, ""]:
+    """Return the sum of squared covariances of unlike dimensions / m.
+
+    With fewer rows than dimensions, the smaller product X X^T has the same sum of
+    squares as X^T X, and those of the variances are subtracted from it. What is left is
+    exact to rounding of what there was: in float32 to 1e-6, and to 2e-5 where one
+    dimension varies 100 times as much as the others. Which is faster is timed in
+    `benchmarks/objectives_against_lightly.py`.
+
+    Args:
+        scaled: centred and divided by the root of n - 1.
+        variances: of the dimensions.
+    """
+    n, m = scaled.shape
+    if n < m:
+        squares = _row_products(scaled).square().sum() - variances.square().sum()
+    else:
+        squares = _row_products(scaled.T).fill_diagonal_(0).square().sum()
+    return squares / m
 
 
 def _correlation_sums(
     view_a: Float[Tensor, "n m"], view_b: Float[Tensor, "n m"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return sum of (1 - C_ii)², sum of C_ij² off the diagonal, and mean C_ii."""
-    correlations = view_a.T @ view_b / len(view_a)
-    diagonal = correlations.diagonal()
+    """Return sum of (1 - C_ii)², sum of C_ij² off the diagonal, and mean C_ii.
+
+    With few rows, C = A^T B is not made: the sum of its squares is that of A A^T times
+    B B^T, entry by entry, and the diagonal is subtracted, exact as in `_covariance`.
+    """
+    n, m = view_a.shape
+    shares = view_b / n
+    if 4 * n < 3 * m:  # four products of n n m are less work than three of n m m
+        diagonal = (view_a * shares).sum(dim=0)
+        squares = (_row_products(view_a) * _row_products(shares)).sum()
+        off_diagonal = squares - diagonal.square().sum()
+    else:
+        correlations = view_a.T @ shares
+        diagonal = correlations.diagonal().clone()
+        off_diagonal = correlations.fill_diagonal_(0).square().sum()
     on_diagonal = (1 - diagonal).square().sum()
-    off_diagonal = _off_diagonal(correlations).square().sum()
     return on_diagonal, off_diagonal, diagonal.mean()
-
-
-def _off_diagonal(matrix: Float[Tensor, "m m"]) -> Float[Tensor, "m m"]:
-    """Return the matrix with zeros on its diagonal."""
-    return matrix - torch.diag(matrix.diagonal())
 
 
 def _mean(values: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:

@@ -7,7 +7,7 @@ begins, and how many threads read ahead, changes nothing in any batch.
 import contextlib
 import functools
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from repscope._checking import InputError
 from repscope._images import Preprocess
 from repscope._randomness import permutation
 from repscope.data.imageset import ImageSet
+from repscope.data.large_images import Crops
 from repscope.data.reading import Failure
 
 
@@ -80,18 +81,43 @@ class Plan:
         return order[start : start + self.batch_size]
 
 
+# Reads the crops of each view of the pictures in some rows, in an epoch.
+Cut = Callable[[ImageSet, Int[np.ndarray, " m"], int], Crops]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of each batch a process takes: its rows in their order, in one piece.
+
+    Where a batch cannot be shared evenly, the first ranks take one image more.
+
+    Args:
+        rank: of the process, from 0.
+        n_ranks: how many processes there are.
+    """
+
+    rank: int = 0
+    n_ranks: int = 1
+
+    def of(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " b"]:
+        """Return the rows of this process."""
+        return np.array_split(rows, self.n_ranks)[self.rank]
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The images of one step.
+    """The images of one step that a process takes.
 
     Args:
         step: counted from 0.
         epoch: counted from 0.
         rows: of the images in their set.
         keys: what their augmentation is drawn for.
-        pixels: of the images.
+        pixels: of the images, one array; or one for each view, where crops are cut from
+            large pictures as they are read.
+        is_cut: whether these are crops.
         planes: their constant channels; None for none.
-        labels: their classes on the finest level; None where there are none.
+        labels: their classes; None where there are none.
         failures: images for which another stands in.
     """
 
@@ -99,7 +125,8 @@ class Batch:
     epoch: int
     rows: Int[np.ndarray, " n"]
     keys: UInt64[np.ndarray, " n"]
-    pixels: UInt8[np.ndarray, "n h w c"]
+    pixels: tuple[UInt8[np.ndarray, "n _ _ c"], ...]
+    is_cut: bool
     planes: UInt8[np.ndarray, "n b"] | None
     labels: Int[np.ndarray, " n"] | None
     failures: tuple[Failure, ...]
@@ -110,8 +137,11 @@ def batches(
     preprocess: Preprocess,
     plan: Plan,
     *,
+    labels: Int[np.ndarray, " all"] | None = None,
+    cut: Cut | None = None,
     first_step: int = 0,
     workers: int = 0,
+    share: Share = Share(),
 ) -> Generator[Batch]:
     """Yield the batches of the steps from `first_step` to the last.
 
@@ -119,11 +149,14 @@ def batches(
         images: in memory or read as they come.
         preprocess: their size and channels.
         plan: how they are gone through.
+        labels: the class of each image; None for none.
+        cut: reads the crops of large pictures; None reads whole pictures.
         first_step: steps done before.
         workers: batches that are read at once, ahead of their turn; 0 reads each when
             it is asked for. The batches are the same.
+        share: which part of each batch is read.
     """
-    read = functools.partial(_read, images, preprocess, plan)
+    read = _Reading(images, preprocess, plan, labels, cut, share).batch
     steps = range(first_step, plan.total_steps)
     if workers < 1:
         yield from map(read, steps)
@@ -139,24 +172,43 @@ def batches(
             yield pending.popleft().result()
 
 
-def _read(images: ImageSet, preprocess: Preprocess, plan: Plan, step: int) -> Batch:
-    rows = plan.rows_of(step)
-    pixels = images.pixels(rows, preprocess)
-    shown = rows.copy()
-    if pixels.failures:
-        stand_in = {one.row: one.replaced_by for one in pixels.failures}
-        shown = np.array([stand_in.get(row, row) for row in rows.tolist()])
-    levels = images.levels
-    return Batch(
-        step=step,
-        epoch=plan.epoch_of(step),
-        rows=rows,
-        keys=images.keys[rows],
-        pixels=pixels.array,
-        planes=None if images.planes is None else images.planes[shown],
-        labels=levels[0].codes[shown] if levels else None,
-        failures=pixels.failures,
-    )
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Where the batches of a run come from."""
+
+    images: ImageSet
+    preprocess: Preprocess
+    plan: Plan
+    labels: Int[np.ndarray, " all"] | None
+    cut: Cut | None
+    share: Share
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        images, epoch = self.images, self.plan.epoch_of(step)
+        rows = self.share.of(self.plan.rows_of(step))
+        pixels: tuple[UInt8[np.ndarray, "n _ _ c"], ...]
+        if self.cut is None:
+            found = images.pixels(rows, self.preprocess)
+            pixels, failures = (found.array,), found.failures
+        else:
+            crops = self.cut(images, rows, epoch)
+            pixels, failures = crops.views, crops.failures
+        shown = rows.copy()
+        if failures:
+            stand_in = {one.row: one.replaced_by for one in failures}
+            shown = np.array([stand_in.get(row, row) for row in rows.tolist()])
+        return Batch(
+            step=step,
+            epoch=epoch,
+            rows=rows,
+            keys=images.keys[rows],
+            pixels=pixels,
+            is_cut=self.cut is not None,
+            planes=None if images.planes is None else images.planes[shown],
+            labels=None if self.labels is None else self.labels[shown],
+            failures=failures,
+        )
 
 
 # Threads ahead of their turn may be in the next epoch already.

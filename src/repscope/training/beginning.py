@@ -11,21 +11,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from repscope._checking import InputError, UsageError
+from repscope._distributed import gathered_integers, n_ranks, rank
 from repscope.data.imageset import ImageSet
 from repscope.models.devices import device_of as device_of
 from repscope.models.encoder import Encoder
 from repscope.models.heads import count_parameters
 from repscope.training.batches import Plan
 from repscope.training.checkpoint import load_latest
-from repscope.training.initial_weights import load_weights
+from repscope.training.initial_weights import read_weights
 from repscope.training.learner import Learner
 from repscope.training.preparation import Prepared, prepare
 from repscope.training.recipe import Recipe, difference
 from repscope.training.recording import Recording
-from repscope.training.run_folder import FAILURES_NAME, RECIPE_NAME, RunFolder, Session
+from repscope.training.run_folder import (
+    CHECKPOINTS_NAME,
+    FAILURES_NAME,
+    RECIPE_NAME,
+    RunFolder,
+    Session,
+)
 
 # Packages whose versions may change the last bits of a result.
 _DECISIVE = ("repscope", "torch", "numpy", "pillow")
@@ -42,7 +50,7 @@ class Run:
         plan: which images come in which step.
         learner: all that changes.
         recording: all that is written.
-        folder: where; None for nowhere.
+        folder: where; None for nowhere, and on all ranks but the first.
         device: of the networks.
     """
 
@@ -75,7 +83,7 @@ def begun(
     return Run(
         prepared=prepared,
         plan=plan,
-        learner=Learner(prepared, device),
+        learner=Learner(prepared, device, total_steps=plan.total_steps),
         recording=Recording(folder, prepared),
         folder=folder,
         device=device,
@@ -109,7 +117,9 @@ def start(run: Run, init_from: str | Path | Encoder | None) -> None:
     """Begin a new run: its records, and a checkpoint of the first weights."""
     learner = run.learner
     if init_from is not None:
-        learner.origin = load_weights(learner.backbone, init_from)
+        learner.begin_with(*read_weights(learner.backbone, init_from))
+    if rank() > 0:
+        return
     run.recording.begin(
         run.prepared, _session(run), init_from=learner.origin, state=learner.state()
     )
@@ -118,44 +128,73 @@ def start(run: Run, init_from: str | Path | Encoder | None) -> None:
     run.recording.warn_of_little_space()
 
 
-def go_on(run: Run) -> None:
-    """Take over the latest checkpoint, and cut the records back to it."""
-    assert run.folder is not None
-    found = load_latest(run.folder.checkpoints)
+def go_on(run: Run, place: Path) -> None:
+    """Take over the latest checkpoint, and cut the records back to it.
+
+    Args:
+        run: with its first weights.
+        place: the folder of the run, which every rank reads.
+
+    Raises:
+        InputError: where there is nothing whole to go on from, or ranks find different
+            checkpoints.
+    """
+    found = load_latest(place / CHECKPOINTS_NAME)
     run.learner.restore(found.state)
+    steps = gathered_integers(np.array([found.step]))
+    if len(set(steps[:, 0].tolist())) > 1:
+        raise InputError(
+            f"{place}: the processes find different checkpoints",
+            found=f"steps {steps[:, 0].tolist()}",
+            expected="one folder that all processes read",
+        )
+    if run.folder is None:
+        return
     _tell_unreadable(run)
     before, now = run.folder.surroundings.sessions[-1:], _session(run)
     run.recording.resume(now)
     _log.info("going on after step %d of %d", found.step, run.plan.total_steps)
     for change in (line for last in before for line in _changes(last, now)):
         _log.warning("%s: the last bits may differ from those of one session", change)
+    norm = run.prepared.recipe.training.batch_norm
+    if norm == "local" and any(last.n_ranks != now.n_ranks for last in before):
+        _log.warning(
+            "another number of processes shares each batch: batch normalisation takes "
+            "other rows together than before (training.batch_norm=global would not)"
+        )
 
 
 def _changes(before: Session, now: Session) -> list[str]:
     """Return what differs between two sessions that may change a result."""
     facts = [
-        {"device": one.device, "threads": str(one.threads), **one.versions}
+        {
+            "device": one.device,
+            "threads": str(one.threads),
+            "processes": str(one.n_ranks),
+            **one.versions,
+        }
         for one in (before, now)
     ]
     return [
         f"{name} was {facts[0].get(name, 'absent')}, is {facts[1][name]}"
-        for name in ("device", "threads", *_DECISIVE)
+        for name in ("device", "threads", "processes", *_DECISIVE)
         if name in facts[1] and facts[0].get(name) != facts[1][name]
     ]
 
 
 def _log_plan(run: Run) -> None:
     plan, learner = run.plan, run.learner
-    parameters = count_parameters(learner.backbone) + count_parameters(learner.head)
+    parameters = count_parameters(learner.networks)
     _log.info("%s", run.prepared.protocol.describe())
     _log.info(
-        "%s images, %s steps of %d in %d epochs, %s parameters, on %s",
+        "%s images, %s steps of %d in %d epochs, %s parameters, on %s%s",
         f"{plan.n:,}",
         f"{plan.total_steps:,}",
         plan.batch_size,
         plan.epochs,
         f"{parameters:,}",
         run.device,
+        f", {n_ranks()} processes" if n_ranks() > 1 else "",
     )
     if learner.origin:
         _log.info("the first weights are those of %s", learner.origin)
@@ -180,15 +219,17 @@ def _tell_unreadable(run: Run) -> None:
 
 
 def _session(run: Run) -> Session:
-    return Session.begun(run.learner.step, str(run.device), torch.get_num_threads())
+    return Session.begun(
+        run.learner.step, str(run.device), torch.get_num_threads(), n_ranks()
+    )
 
 
 @contextlib.contextmanager
 def opened(
     run: str | Path | None, *, resume: bool, overwrite: bool
 ) -> Iterator[RunFolder | None]:
-    """Open the folder of a run, where there is to be one."""
-    if run is None:
+    """Open the folder of a run, where there is to be one: on the first rank only."""
+    if run is None or rank() > 0:
         yield None
         return
     with RunFolder(run, resume=resume, overwrite=overwrite) as folder:

@@ -19,15 +19,21 @@ from repscope._checking import (
     ResourceError,
     UsageError,
 )
-from repscope.data.augmentations import views
+from repscope._distributed import n_ranks, rank
 from repscope.data.images import ArrayImages
 from repscope.data.imageset import ImageSet
 from repscope.data.sources import open_images
 from repscope.models.encoder import Encoder
-from repscope.training.batches import batches
-from repscope.training.beginning import Run, begun, device_of, go_on, opened, start
+from repscope.training.batch_views import cut_of, views_of_batch
+from repscope.training.batches import Share, batches
+from repscope.training.beginning import Run, begun, go_on, opened, start
 from repscope.training.interruptions import Interruptions
 from repscope.training.progress import Progress
+from repscope.training.ranks import (
+    agreed_to_end,
+    device_of_rank,
+    peers_explained,
+)
 from repscope.training.recipe import Recipe
 from repscope.training.run_folder import BATCHES_NAME, Surroundings, recipe_of_run
 from repscope.training.saved_run import training_facts
@@ -102,7 +108,7 @@ def train(
         )
     if workers is not None and workers < 0:
         raise UsageError(f"workers: {workers}", expected="0 or more")
-    where = device_of(device)
+    where = device_of_rank(device)
     if resume and run is not None:
         stored = recipe_of_run(run)  # before the images are opened
         recipe = stored if recipe is None else recipe
@@ -111,7 +117,7 @@ def train(
     with signals, opened(run, resume=resume, overwrite=overwrite) as folder:
         whole = begun(recipe, image_set, folder, resume=resume, device=where)
         if resume:
-            go_on(whole)
+            go_on(whole, Path(str(run)))
         else:
             start(whole, init_from)
         encoder = _trained(
@@ -141,7 +147,7 @@ def _trained(
     if progress is not None:
         progress.start(run.plan.total_steps, learner.step)
     try:
-        with _memory_explained(run.plan.batch_size):
+        with _memory_explained(run.plan.batch_size), peers_explained():
             signals.hold()
             outcome = _loop(
                 run,
@@ -172,51 +178,57 @@ def _loop(
     """Take all steps that are left; return how it ended."""
     prepared, plan = run.prepared, run.plan
     learner, recording = run.learner, run.recording
-    training, optimiser = prepared.recipe.training, prepared.recipe.optimiser
-    warmup_steps = round(optimiser.warmup_epochs * plan.steps_per_epoch)
     encoder = _encoder(run, {})
     stream = batches(
         prepared.images,
-        prepared.preprocess,
+        prepared.stored,
         plan,
+        labels=prepared.labels,
+        cut=cut_of(prepared),
         first_step=learner.step,
         workers=workers,
+        share=Share(rank(), n_ranks()),
     )
     with contextlib.closing(stream):
         for batch in stream:
-            rate = learning_rate(
-                batch.step,
-                base=optimiser.learning_rate,
-                warmup_steps=warmup_steps,
-                total_steps=plan.total_steps,
-                final_fraction=optimiser.final_fraction,
-                schedule=optimiser.schedule,
-            )
-            pixels = torch.from_numpy(batch.pixels).to(run.device)
-            seen = views(
-                pixels,
-                prepared.protocol,
-                samples=batch.keys,
-                seed=training.seed,
-                epoch=batch.epoch,
-            )
+            rate = _learning_rate(run, batch.step)
+            seen = views_of_batch(batch, prepared, run.device)
             is_taken = learner.take_step(batch, seen, learning_rate=rate)
             recording.add_step(batch, learner.losses, rate)
             if progress is not None:
                 progress.advance(learner.step, learner.losses)
             if not is_taken:
-                recording.add_skipped(batch, learner.losses)
+                rows = plan.rows_of(batch.step)
+                recording.add_skipped(batch, rows, learner.losses)
                 _check_diverged(run)
             stop = _observed(observers, _snapshot(run, encoder))
             is_last = learner.step == plan.total_steps
-            ends = is_last or stop is not None or signals.requested
+            is_stopped, is_interrupted = agreed_to_end(
+                stop is not None, signals.requested, run.device
+            )
+            ends = is_last or is_stopped or is_interrupted
             if ends or recording.is_due(learner.step):
                 recording.save(learner.state(), learner.step)
-            if stop is not None:
-                return f"stopped: {stop.reason}"
-            if signals.requested and not is_last:
-                return f"{_INTERRUPTED} {signals.name}"
+            if is_stopped:
+                return f"stopped: {stop.reason if stop else 'by the first process'}"
+            if is_interrupted and not is_last:
+                return f"{_INTERRUPTED} {signals.name or 'another process'}"
     return "finished"
+
+
+def _learning_rate(run: Run, step: int) -> float:
+    """Return the rate of a step: the recipe counts in epochs, the schedule in steps."""
+    section, per_epoch = run.prepared.recipe.optimiser, run.plan.steps_per_epoch
+    return learning_rate(
+        step,
+        base=section.learning_rate,
+        warmup_steps=round(section.warmup_epochs * per_epoch),
+        total_steps=run.plan.total_steps,
+        final_fraction=section.final_fraction,
+        schedule=section.schedule,
+        milestones_steps=tuple(round(one * per_epoch) for one in section.milestones),
+        step_factor=section.step_factor,
+    )
 
 
 def _check_diverged(run: Run) -> None:
@@ -238,6 +250,8 @@ def _check_diverged(run: Run) -> None:
 
 def _observed(observers: Sequence[Observer], snapshot: Snapshot) -> Stop | None:
     """Show a snapshot to all observers; return the first wish to stop."""
+    if rank() > 0:  # the first process watches for all
+        return None
     if observers:
         # so that a forward pass of theirs leaves the running statistics alone
         snapshot.encoder.module.eval()
@@ -253,6 +267,7 @@ def _snapshot(run: Run, encoder: Encoder) -> Snapshot:
         losses=dict(run.learner.losses),
         encoder=encoder,
         finished=step == run.plan.total_steps,
+        folder=None if run.folder is None else run.folder.path,
     )
 
 

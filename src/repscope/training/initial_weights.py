@@ -19,11 +19,13 @@ from repscope.training.run_folder import ENCODER_NAME
 from repscope.training.saved_run import checkpoint_of, weights_of
 
 
-def load_weights(backbone: Backbone, source: str | Path | Encoder) -> str:
-    """Give a backbone the weights of another one, and return a word on where from.
+def read_weights(
+    backbone: Backbone, source: str | Path | Encoder
+) -> tuple[Mapping[str, Tensor], str]:
+    """Return the weights that a backbone is to begin with, and a word on where from.
 
     Args:
-        backbone: its weights are replaced.
+        backbone: that they must fit.
         source: an encoder, its file, the folder of a run, finished or not, or one of
             the checkpoints in it.
 
@@ -42,8 +44,7 @@ def load_weights(backbone: Backbone, source: str | Path | Encoder) -> str:
             expected=str(backbone.architecture),
             fix="give the encoder of the recipe the same name, depth and width",
         )
-    backbone.load_state_dict(dict(state))
-    return f"{name}, weights {weights_fingerprint(state)}"
+    return state, f"{name}, weights {weights_fingerprint(state)}"
 
 
 def _weights_of(source: str | Path | Encoder) -> tuple[str, Mapping[str, Tensor]]:

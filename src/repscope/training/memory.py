@@ -5,14 +5,13 @@ least that a step surely needs is counted, so that nothing is refused that would
 """
 
 import contextlib
-import math
 from pathlib import Path
 
 import torch
 
 from repscope import _environment
 from repscope._checking import ResourceError
-from repscope.training.recipe import LEAST_BATCH
+from repscope.training.sections import LEAST_BATCH
 
 _FLOAT32_BYTES = 4
 # Every view is there as it was made, in the network's memory layout, and as the outputs
@@ -28,28 +27,25 @@ LIMIT_FILES = (
 )
 
 
-def check_memory(
-    batch_size: int, view: tuple[int, int, int], n_views: int, device: torch.device
-) -> None:
+def check_memory(batch_size: int, values: int, side: int, device: torch.device) -> None:
     """Raise ResourceError where a step surely needs more memory than there is.
 
     Args:
         batch_size: images in a step.
-        view: channels, height and width of a view.
-        n_views: of each image.
+        values: of all views of an image.
+        side: of the largest of them, in pixels, for the message.
         device: of the networks.
 
     Raises:
         ResourceError: naming a batch size that fits.
     """
     available = available_bytes(device)
-    of_image = n_views * math.prod(view) * _FLOAT32_BYTES * _COPIES
+    of_image = values * _FLOAT32_BYTES * _COPIES
     if available is None or batch_size * of_image <= available:
         return
     fitting = available // (of_image * _ROOM)
-    _, height, width = view
     raise ResourceError(
-        f"a step with {batch_size:,} images of {height:,} x {width:,} pixels needs "
+        f"a step with {batch_size:,} images of {side:,} x {side:,} pixels needs "
         "more memory than there is",
         found=f"{available / 1e9:,.1f} GB",
         expected=f"at least {batch_size * of_image / 1e9:,.1f} GB",

@@ -10,11 +10,13 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from repscope._checking import InputError, UsageError, check_choice
 from repscope._images import Preprocess
 from repscope._randomness import permutation
 from repscope.data.imageset import ImageSet
+from repscope.data.large_images import stored_side
 from repscope.data.operations import (
     ColorJitter,
     GaussianBlur,
@@ -25,18 +27,21 @@ from repscope.data.operations import (
     RandomResizedCrop,
 )
 from repscope.data.protocols import Protocol, protocol
+from repscope.data.published_views import View, side_of
 from repscope.data.shortcuts import randbit
 from repscope.models.architecture import Architecture
-from repscope.models.backbones import completed
+from repscope.models.backbones import completed, takes_size
 from repscope.models.heads import Head, HeadName
-from repscope.objectives.batch import Objective
+from repscope.models.predictors import Predictor
 from repscope.objectives.catalogue import build_objective
+from repscope.objectives.objective import AbstractObjective
+from repscope.training.fitting import check_fit, label_codes, predictor_of
 from repscope.training.memory import check_memory
-from repscope.training.recipe import (
+from repscope.training.recipe import Recipe
+from repscope.training.sections import (
     AugmentationSection,
     EncoderSection,
-    ObjectiveSection,
-    Recipe,
+    PredictorSection,
 )
 
 # Images from which mean and deviation are taken, where no published ones fit.
@@ -59,20 +64,29 @@ class Prepared:
         images: in memory where they fit.
         fingerprint: of the images as they were given, without those left out.
         preprocess: from pictures to what the encoder is trained on.
+        stored: side and channels at which pictures are kept before crops are cut.
         protocol: how views are made.
         architecture: of the encoder.
         head: of the projection.
+        predictor: the network after the head; None where the objective has none.
         objective: what is minimised.
+        labels: the class of each image on the level that the recipe says, from 0; None
+            where there are no labels.
+        n_classes: of that level; None without labels.
     """
 
     recipe: Recipe
     images: ImageSet
     fingerprint: str
     preprocess: Preprocess
+    stored: Preprocess
     protocol: Protocol
     architecture: Architecture
     head: Head
-    objective: Objective
+    predictor: Predictor | None
+    objective: AbstractObjective
+    labels: Int[np.ndarray, " n"] | None
+    n_classes: int | None
 
 
 def prepare(
@@ -95,22 +109,30 @@ def prepare(
     head, objective = _check_names(recipe)
     recipe = _with_networks(_with_size(recipe, images), images)
     bare = _bare(recipe)
-    views = views_of(recipe.augmentation, bare.size).views
+    made = views_of(recipe.augmentation, bare.size)
+    check_fit(recipe, objective, made)
     if device is not None:
-        view = (bare.channels, bare.size, bare.size)
-        check_memory(recipe.training.batch_size, view, len(views), device)
+        sides = [side_of(view) or bare.size for view in made.views]
+        of_image = bare.channels * sum(side**2 for side in sides)
+        check_memory(recipe.training.batch_size, of_image, bare.size, device)
     chosen = _chosen(recipe, images)
-    ready = chosen.in_memory(bare)
-    recipe = _with_statistics(recipe, ready, bare)
+    labels, n_classes = label_codes(recipe, chosen, objective)
+    stored = Preprocess(recipe.data.stored_size or bare.size, channels=bare.channels)
+    ready = chosen.in_memory(stored)
+    recipe = _with_statistics(recipe, ready, stored)
     return Prepared(
         recipe=recipe,
         images=ready,
         fingerprint=chosen.fingerprint,
         preprocess=preprocess_of(recipe),
+        stored=stored,
         protocol=views_of(recipe.augmentation, bare.size),
         architecture=_architecture(recipe, images),
         head=head,
+        predictor=predictor_of(recipe.predictor),
         objective=objective,
+        labels=labels,
+        n_classes=n_classes,
     )
 
 
@@ -130,19 +152,27 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     return dataclasses.replace(bare, mean=normalize.mean, std=normalize.std)
 
 
-def architecture_of(section: EncoderSection, channels: int) -> Architecture:
+def architecture_of(
+    section: EncoderSection, channels: int, size: int | None
+) -> Architecture:
     """Return the record of an encoder, with the defaults of its kind.
 
     Args:
         section: may leave sizes open.
         channels: of the images, with their planes.
+        size: side of the images, in pixels.
 
     Raises:
         UsageError: for an unknown name, or a size that it has not.
     """
-    given = {"depth": section.depth, "width": section.width, "stem": section.stem}
-    known = {key: value for key, value in given.items() if value is not None}
-    fields = {"name": section.name, "channels": channels, **known}
+    known = {
+        key: value
+        for key, value in dataclasses.asdict(section).items()
+        if value is not None
+    }
+    fields = {**known, "channels": channels}
+    if takes_size(section.name):
+        fields["size"] = size
     return completed(Architecture.from_dict(fields))
 
 
@@ -175,8 +205,18 @@ def views_of(section: AugmentationSection, size: int) -> Protocol:
                 f"augmentation.{key}: the protocol {made.name} has no {kind.__name__}",
                 fix="leave it out, or choose another protocol",
             )
+
+    def of_view(view: View) -> dict[str, Any]:
+        """Return what is changed in a view: small crops keep their area."""
+        is_small = side_of(view) != made.size
+        return {
+            key: value
+            for key, value in changes.items()
+            if not (is_small and _CHANGED[key] is RandomResizedCrop)
+        }
+
     changed = tuple(
-        tuple(_changed(one, changes) for one in view) for view in made.views
+        tuple(_changed(one, of_view(view)) for one in view) for view in made.views
     )
     return dataclasses.replace(made, views=changed)
 
@@ -210,15 +250,17 @@ def _changed(operation: Operation, changes: dict[str, Any]) -> Operation:
     return operation
 
 
-def _check_names(recipe: Recipe) -> tuple[Head, Objective]:
+def _check_names(recipe: Recipe) -> tuple[Head, AbstractObjective]:
     """Look up all that the recipe names, as far as no image is needed for it."""
     views_of(recipe.augmentation, recipe.data.size or USUAL_SIZE)
-    architecture_of(recipe.encoder, USUAL_CHANNELS)
+    architecture_of(recipe.encoder, USUAL_CHANNELS, recipe.data.size or USUAL_SIZE)
     head = recipe.head
     check_choice("head", head.name, get_args(HeadName))
+    objective = build_objective(recipe.objective.name, recipe.objective.options)
+    predictor_of(_with_predictor(recipe, objective).predictor)
     return (
         Head(head.name, head.hidden, head.out, head.bn),  # type: ignore[arg-type]
-        build_objective(recipe.objective.name, recipe.objective.options),
+        objective,
     )
 
 
@@ -236,8 +278,8 @@ def _bare(recipe: Recipe) -> Preprocess:
 def _with_size(recipe: Recipe, images: ImageSet) -> Recipe:
     data, shape = recipe.data, images.images.shape
     size = data.size
+    sizes = _some_sizes(images) if shape is None else {shape[:2]}
     if size is None:
-        sizes = _some_sizes(images) if shape is None else {shape[:2]}
         height, width = next(iter(sizes), (0, 1))
         if len(sizes) != 1 or height != width:
             shown = ", ".join(f"{h} x {w}" for h, w in sorted(sizes)[:3])
@@ -250,7 +292,16 @@ def _with_size(recipe: Recipe, images: ImageSet) -> Recipe:
             )
         size = height
     channels = data.channels or images.channels
-    filled = dataclasses.replace(data, size=size, channels=channels)  # type: ignore[arg-type]
+    stored = data.stored_size
+    if stored is None:
+        made = views_of(recipe.augmentation, size)
+        stored = stored_side(made, size, min(map(min, sizes), default=size))
+    filled = dataclasses.replace(
+        data,
+        size=size,
+        stored_size=stored,
+        channels=channels,  # type: ignore[arg-type]
+    )
     return dataclasses.replace(recipe, data=filled)
 
 
@@ -321,14 +372,35 @@ def _with_networks(recipe: Recipe, images: ImageSet) -> Recipe:
     whole = _architecture(recipe, images)
     objective = build_objective(recipe.objective.name, recipe.objective.options)
     options = dataclasses.asdict(objective)  # type: ignore[call-overload]
+    known = {one.name for one in dataclasses.fields(EncoderSection)}
+    values = {k: one for k, one in dataclasses.asdict(whole).items() if k in known}
     return dataclasses.replace(
-        recipe,
-        encoder=EncoderSection(whole.name, whole.depth, whole.width, whole.stem),
-        objective=ObjectiveSection(recipe.objective.name, options),
+        _with_predictor(recipe, objective),
+        encoder=EncoderSection(**values),
+        objective=dataclasses.replace(recipe.objective, options=options),
     )
+
+
+def _with_predictor(recipe: Recipe, objective: AbstractObjective) -> Recipe:
+    """Return the recipe with the predictor that its objective works with."""
+    needed, section = objective.needs.predictor, recipe.predictor
+    if needed is None and section != PredictorSection():
+        raise UsageError(
+            f"objective {recipe.objective.name} has no predictor",
+            found=", ".join(
+                f"predictor.{key} = {value}"
+                for key, value in dataclasses.asdict(section).items()
+                if value is not None
+            ),
+            fix="leave the section [predictor] out",
+        )
+    if needed is None or section.name is not None:
+        return recipe
+    named = dataclasses.replace(section, name=needed)
+    return dataclasses.replace(recipe, predictor=named)
 
 
 def _architecture(recipe: Recipe, images: ImageSet) -> Architecture:
     section, data = recipe.encoder, recipe.data
     channels = (data.channels or images.channels) + images.n_planes + data.bits
-    return architecture_of(section, channels)
+    return architecture_of(section, channels, data.size)

@@ -1,8 +1,6 @@
 """What was trained, and how? One value that says it all and goes through TOML.
 
-A recipe is a frozen record of frozen sections; each default is written here and
-nowhere else. Names of protocols, encoders, heads and objectives are looked up in the
-closed tables of their packages when a run is put together.
+A recipe is a frozen record of frozen sections (`repscope.training.sections`).
 """
 
 import dataclasses
@@ -11,13 +9,23 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
 
 from repscope._checking import UsageError
-from repscope.data.shortcuts import MAXIMUM_BITS
-from repscope.training.toml_file import check_text, read_toml, too_deep
+from repscope.training.sections import (
+    AugmentationSection,
+    DataSection,
+    EncoderSection,
+    HeadSection,
+    ObjectiveSection,
+    OptimiserSection,
+    PredictorSection,
+    TrainingSection,
+    check_value,
+)
+from repscope.training.toml_file import read_toml, too_deep
 from repscope.training.typed_values import (
     fields_of,
     plain_of_text,
@@ -28,219 +36,9 @@ from repscope.training.typed_values import (
 
 # Where the images lie says nothing about what they are; their fingerprint does.
 PLACES = ("data.source", "data.split")
-# Views of larger sides fit into no memory; such a number is a slip of the pen.
-MAXIMUM_SIZE = 4096
-# A batch of one has no other image in it, and no variance to normalise with.
-LEAST_BATCH = 2
-
-
-@dataclass(frozen=True)
-class DataSection:
-    """Which images.
-
-    Args:
-        source: what `open_images` was given; "" where images were passed in Python.
-        split: the part of it; "" for all of it.
-        size: side of the images in pixels, at most 4,096; None for their own.
-        channels: 1 turns them grey; None for their own.
-        limit: about how many of them, the same number of each class; None for all.
-        bits: bits of the RandBit code that are added as constant channels.
-        bit_seed: of that code.
-    """
-
-    source: str = ""
-    split: str = ""
-    size: int | None = None
-    channels: Literal[1, 3] | None = None
-    limit: int | None = None
-    bits: int = 0
-    bit_seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_text("data.source", self.source)
-        check_text("data.split", self.split)
-        size = self.size
-        allowed = size is None or 1 <= size <= MAXIMUM_SIZE
-        _check("data.size", size, allowed, f"1 to {MAXIMUM_SIZE:,}")
-        _check(
-            "data.limit",
-            self.limit,
-            self.limit is None or self.limit >= 2,
-            "at least 2",
-        )
-        _check(
-            "data.bits",
-            self.bits,
-            0 <= self.bits <= MAXIMUM_BITS,
-            f"0 to {MAXIMUM_BITS}",
-        )
-
-
-@dataclass(frozen=True)
-class AugmentationSection:
-    """How two views of one image are made.
-
-    Args:
-        protocol: its name.
-        strength: of the colour jitter, where the protocol has one; None for its own.
-        crop_minimum: the least share of the area that a crop keeps, above 0; None for
-            that of the protocol, as for all below.
-        crop_maximum: the greatest share, not below `crop_minimum`.
-        flip: probability of a horizontal flip.
-        jitter: probability of colour jitter.
-        gray: probability of grey.
-        blur: probability of blur.
-        mean: per channel, of values in [0, 1], subtracted; together with `std`. None
-            for what the protocol's source has, whatever the images: CIFAR-10's or
-            ImageNet's (none in digits16). Grey images, which have no such published
-            statistics, get their own.
-        std: per channel, divided by.
-    """
-
-    protocol: str = "simclr_cifar"
-    strength: float | None = None
-    crop_minimum: float | None = None
-    crop_maximum: float | None = None
-    flip: float | None = None
-    jitter: float | None = None
-    gray: float | None = None
-    blur: float | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("crop_minimum", "crop_maximum", "flip", "jitter", "gray", "blur"):
-            value = getattr(self, name)
-            allowed = value is None or 0 <= value <= 1
-            _check(f"augmentation.{name}", value, allowed, "0 to 1")
-        low, high = self.crop_minimum, self.crop_maximum
-        _check("augmentation.crop_minimum", low, low != 0, "above 0, to 1")
-        _check("augmentation.crop_maximum", high, high != 0, "above 0, to 1")
-        if low is not None and high is not None:
-            limit = f"at most augmentation.crop_maximum = {high}"
-            _check("augmentation.crop_minimum", low, low <= high, limit)
-        strength = self.strength
-        allowed = strength is None or strength >= 0
-        _check("augmentation.strength", strength, allowed, "at least 0")
-
-
-@dataclass(frozen=True)
-class EncoderSection:
-    """The network from images to features.
-
-    Args:
-        name: of the backbone.
-        depth: its number of blocks; None for the backbone's own, as for all below.
-        width: its number of channels.
-        stem: its first layers, for small or for large images.
-    """
-
-    name: str = "small_conv"
-    depth: int | None = None
-    width: int | None = None
-    stem: Literal["cifar", "imagenet"] | None = None
-
-
-@dataclass(frozen=True)
-class HeadSection:
-    """The network from features to what the objective sees.
-
-    Args:
-        name: of the head.
-        hidden: hidden dimensions; None for the head's own, as for all below.
-        out: output dimensions.
-        bn: whether there is batch normalisation where the head leaves the choice: on
-            the output of "simclr", whose hidden layer always has it, and on the hidden
-            layers of "mlp2", "vicreg" and "barlow".
-    """
-
-    name: str = "simclr"
-    hidden: int | None = None
-    out: int | None = None
-    bn: bool | None = None
-
-
-@dataclass(frozen=True)
-class ObjectiveSection:
-    """What training minimises.
-
-    Args:
-        name: of the objective.
-        options: its parameters; those left out have the objective's own defaults.
-    """
-
-    name: str = "nt_xent"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OptimiserSection:
-    """How a step is taken.
-
-    Args:
-        name: "sgd" with momentum, "adam", or "adamw" with decoupled weight decay.
-        learning_rate: the greatest, reached at the end of the warm-up.
-        momentum: of SGD; beta_1 of Adam.
-        weight_decay: on all parameters.
-        warmup_epochs: epochs in which the learning rate rises linearly from 0.
-        schedule: of the learning rate after the warm-up.
-        final_fraction: where "cosine" ends, as a share of `learning_rate`.
-    """
-
-    name: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: float = 2e-3
-    momentum: float = 0.9
-    weight_decay: float = 1e-6
-    warmup_epochs: float = 1.0
-    schedule: Literal["cosine", "constant"] = "cosine"
-    final_fraction: float = 1e-3
-
-    def __post_init__(self) -> None:
-        rate, fraction = self.learning_rate, self.final_fraction
-        _check("optimiser.learning_rate", rate, rate > 0, "more than 0")
-        momentum = self.momentum
-        _check("optimiser.momentum", momentum, 0 <= momentum < 1, "0 to below 1")
-        decay, warmup = self.weight_decay, self.warmup_epochs
-        _check("optimiser.weight_decay", decay, decay >= 0, "at least 0")
-        _check("optimiser.warmup_epochs", warmup, warmup >= 0, "at least 0")
-        _check("optimiser.final_fraction", fraction, 0 <= fraction <= 1, "0 to 1")
-
-
-@dataclass(frozen=True)
-class TrainingSection:
-    """How long, and with what safety.
-
-    Args:
-        epochs: passes over the images.
-        batch_size: images in a step; each gives as many views as the protocol has.
-        checkpoint_every: steps between two checkpoints.
-        keep: checkpoints that are kept.
-        maximum_nonfinite: steps in a row with a loss or gradient that is no number,
-            after which training stops.
-        channels_last: the memory layout of images that is fastest for convolutions.
-        seed: of weights, order and augmentation.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    checkpoint_every: int = 100
-    keep: int = 2
-    maximum_nonfinite: int = 10
-    channels_last: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        least = {
-            "epochs": 1,
-            "batch_size": LEAST_BATCH,
-            "checkpoint_every": 1,
-            "keep": 1,
-            "maximum_nonfinite": 1,
-        }
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            allowed = value >= minimum
-            _check(f"training.{name}", value, allowed, f"at least {minimum}")
+# Of what a recipe can say. A file of a later one may mean something unknown here.
+SCHEMA_VERSION = "1.1"
+_SCHEMA_KEY = "schema_version"
 
 
 @dataclass(frozen=True)
@@ -252,6 +50,7 @@ class Recipe:
         augmentation: how views of them are made.
         encoder: the network from images to features.
         head: the network from features to what the objective sees.
+        predictor: the network after the head, of objectives that have one.
         objective: what training minimises.
         optimiser: how a step is taken.
         training: how long, and with what safety.
@@ -268,6 +67,7 @@ class Recipe:
     augmentation: AugmentationSection = field(default_factory=AugmentationSection)
     encoder: EncoderSection = field(default_factory=EncoderSection)
     head: HeadSection = field(default_factory=HeadSection)
+    predictor: PredictorSection = field(default_factory=PredictorSection)
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
     optimiser: OptimiserSection = field(default_factory=OptimiserSection)
     training: TrainingSection = field(default_factory=TrainingSection)
@@ -275,7 +75,7 @@ class Recipe:
     def __post_init__(self) -> None:
         warmup, epochs = self.optimiser.warmup_epochs, self.training.epochs
         limit = f"at most training.epochs = {epochs}"
-        _check("optimiser.warmup_epochs", warmup, warmup <= epochs, limit)
+        check_value("optimiser.warmup_epochs", warmup, warmup <= epochs, limit)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -299,9 +99,12 @@ class Recipe:
         """Return the recipe that `to_dict` gave, or a part of one.
 
         Raises:
-            UsageError: where a key is unknown or a value is wrong.
+            UsageError: where a key is unknown, a value is wrong, or it is a recipe of a
+                later version.
         """
-        recipe: Recipe = record_of(cls, plain, "")
+        _check_schema(plain.get(_SCHEMA_KEY, SCHEMA_VERSION))
+        known = {key: value for key, value in plain.items() if key != _SCHEMA_KEY}
+        recipe: Recipe = record_of(cls, known, "")
         return recipe
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -317,7 +120,7 @@ class Recipe:
 
     def dump(self) -> str:
         """Return the recipe as TOML, from which `load` gives the same recipe."""
-        return tomli_w.dumps(self.to_dict())
+        return tomli_w.dumps({_SCHEMA_KEY: SCHEMA_VERSION, **self.to_dict()})
 
     @property
     def fingerprint(self) -> str:
@@ -368,6 +171,23 @@ def difference(before: Recipe, after: Recipe) -> tuple[str, ...]:
         for key in sorted(left | right)
         if left.get(key) != right.get(key) and key not in PLACES
     )
+
+
+def _check_schema(version: Any) -> None:
+    """Raise UsageError for a recipe of a later version than ours."""
+    numbers = str(version).split(".")
+    if not all(number.isdecimal() for number in numbers):
+        raise UsageError(
+            f"{_SCHEMA_KEY} = {version!r}", expected=f'such as "{SCHEMA_VERSION}"'
+        )
+    if [int(number) for number in numbers] > [
+        int(number) for number in SCHEMA_VERSION.split(".")
+    ]:
+        raise UsageError(
+            f"the recipe is of a later version, {version}, than this repscope knows",
+            expected=f"{_SCHEMA_KEY} up to {SCHEMA_VERSION}",
+            fix="pip install --upgrade repscope",
+        )
 
 
 def _sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -427,11 +247,6 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value is None else str(value)
-
-
-def _check(name: str, value: Any, allowed: bool, expected: str) -> None:
-    if not allowed:
-        raise UsageError(f"{name} = {value}", expected=expected)
 
 
 def _in_file(name: str, error: UsageError) -> UsageError:

@@ -11,6 +11,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from repscope import _environment
 from repscope._checking import RepscopeError, ResourceError
 from repscope.data.reading import Failure, check_failures
@@ -102,18 +105,26 @@ class Recording:
         step = batch.step + 1
         row = {"step": step, "epoch": batch.epoch, **losses}
         self._folder.append(METRICS_NAME, {**row, "learning_rate": learning_rate})
-        speed = round(len(batch.rows) / seconds, 1)
+        speed = round(self._training.batch_size / seconds, 1)
         self._folder.append(TIMING_NAME, {"step": step, "images_per_second": speed})
 
-    def add_skipped(self, batch: Batch, losses: Losses) -> None:
-        """Write down which images gave a loss or a gradient that is no number."""
+    def add_skipped(
+        self, batch: Batch, rows: Int[np.ndarray, " b"], losses: Losses
+    ) -> None:
+        """Write down which images gave a loss or a gradient that is no number.
+
+        Args:
+            batch: this process's share of them.
+            rows: of all of them.
+            losses: of the step.
+        """
         step = batch.step + 1
         missing = ", ".join(name for name, value in losses.items() if value is None)
         reason = f"no number: {missing}"
         _log.warning("step %d was skipped (%s)", step, reason)
         if self._folder is None:
             return
-        ids = self._images.ids[batch.rows].tolist()
+        ids = self._images.ids[rows].tolist()
         content = {"step": step, "epoch": batch.epoch, "reason": reason, "ids": ids}
         path = self._folder.write_batch(step, json.dumps(content, indent=1) + "\n")
         row = {"step": step, "reason": reason, "batch": f"{BATCHES_NAME}/{path.name}"}

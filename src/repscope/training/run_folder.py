@@ -9,6 +9,7 @@ recipe.toml             the whole recipe; `train` with it and the images does it
 env.json                versions, machine, images and sessions with their times
 metrics.jsonl           one row per step; the same bytes whenever and wherever (on the
                         CPU) the run is done again, interrupted or not
+watch.jsonl             one row per look of a watch, as repeatable as metrics.jsonl
 timing.jsonl            images per second of each step: what no two runs share
 failures.jsonl          pictures that could not be read, steps that were skipped
 failures/step_NNN.json  the images of a batch whose loss was no number
@@ -42,6 +43,7 @@ from repscope.training.recipe import Recipe
 RECIPE_NAME = "recipe.toml"
 ENVIRONMENT_NAME = "env.json"
 METRICS_NAME = "metrics.jsonl"
+WATCH_NAME = "watch.jsonl"
 TIMING_NAME = "timing.jsonl"
 FAILURES_NAME = "failures.jsonl"
 LOG_NAME = "log.txt"
@@ -51,7 +53,7 @@ CHECKPOINTS_NAME = "checkpoints"
 BATCHES_NAME = "failures"
 _FILES = (
     *(RECIPE_NAME, ENVIRONMENT_NAME, METRICS_NAME, TIMING_NAME, FAILURES_NAME),
-    *(LOG_NAME, ENCODER_NAME, CARD_NAME),
+    *(WATCH_NAME, LOG_NAME, ENCODER_NAME, CARD_NAME),
 )
 # What only a run has; a folder without any of them is somebody else's.
 _MARKS = (RECIPE_NAME, METRICS_NAME, CHECKPOINTS_NAME)
@@ -76,6 +78,7 @@ class Session:
         last_step: steps done at its end.
         seconds: from start to end.
         outcome: "finished", or why it ended.
+        n_ranks: how many processes shared each batch.
     """
 
     started: str
@@ -88,15 +91,19 @@ class Session:
     last_step: int | None = None
     seconds: float | None = None
     outcome: str | None = None
+    n_ranks: int = 1
 
     @classmethod
-    def begun(cls, first_step: int, device: str, threads: int) -> "Session":
+    def begun(
+        cls, first_step: int, device: str, threads: int, n_ranks: int = 1
+    ) -> "Session":
         """Return the session that begins now, in this process."""
         return cls(
             started=_now(),
             first_step=first_step,
             device=device,
             threads=threads,
+            n_ranks=n_ranks,
             versions=_environment.versions(),
             machine=_environment.machine(),
         )
@@ -158,7 +165,7 @@ class RunFolder:
             raise
         self._lines = {
             name: JsonLines(self.path / name)
-            for name in (METRICS_NAME, TIMING_NAME, FAILURES_NAME)
+            for name in (METRICS_NAME, WATCH_NAME, TIMING_NAME, FAILURES_NAME)
         }
         self._remove_strays()
 

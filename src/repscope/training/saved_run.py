@@ -165,7 +165,7 @@ def _restored(
     """Return the network of a recipe with its weights."""
     preprocess = preprocess_of(recipe)
     channels = _channels_of(weights, preprocess.channels)
-    backbone = build(architecture_of(recipe.encoder, channels))
+    backbone = build(architecture_of(recipe.encoder, channels, recipe.data.size))
     try:
         backbone.load_state_dict(dict(weights))
     except RuntimeError as error:

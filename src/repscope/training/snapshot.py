@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from repscope.models.encoder import Encoder
 
@@ -30,6 +31,7 @@ class Snapshot:
         encoder: as it is now, in evaluation mode. It is trained on: use it during the
             call only, copy what is to last, and do not change its weights.
         finished: whether this was the last step.
+        folder: of the run; None where nothing is written.
     """
 
     step: int
@@ -37,6 +39,7 @@ class Snapshot:
     losses: Mapping[str, float | None]
     encoder: Encoder
     finished: bool
+    folder: Path | None = None
 
 
 # Is called after every step; does nothing on those it has no use for.

@@ -1,0 +1,1 @@
+"""Trainings shown by tools that others made; each is an extra."""
