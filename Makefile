@@ -17,7 +17,7 @@ USE := $(VENV)/.installed-to-use
 DEVELOP := $(VENV)/.installed-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench bench-disagreements
+.PHONY: help setup demo test test-slow check bench bench-disagreements bench-methods
 
 help:
 	@echo "make demo       set up, then train three encoders of real digits and diagnose them"
@@ -26,6 +26,7 @@ help:
 	@echo "make check      format, lint, types, tests, doctests: what CI runs"
 	@echo "make bench      speed and memory; prints the rows of benchmarks/RESULTS.md"
 	@echo "make bench-disagreements  installs other tools; writes docs/disagreements.md"
+	@echo "make bench-methods  trains each recipe for digits; writes docs/methods.md"
 	@echo "make setup      set up for development alone"
 
 $(BIN)/python:
@@ -74,8 +75,12 @@ $(PEERS)/.installed: benchmarks/peers.txt constraints.txt
 	@touch $@
 
 bench: $(DEVELOP) $(PEERS)/.installed
-	@for file in benchmarks/bench_*.py; do \
+	@for file in benchmarks/bench_*.py benchmarks/objectives_against_lightly.py; do \
 	  REPSCOPE_PEERS=$(PEERS)/bin/python $(BIN)/python $$file || exit; done
 
 bench-disagreements: $(DEVELOP) $(PEERS)/.installed
 	$(BIN)/python benchmarks/disagreements.py $(PEERS)/bin/python
+
+# A quarter of an hour on one idle core.
+bench-methods: $(DEVELOP)
+	$(BIN)/python benchmarks/methods.py

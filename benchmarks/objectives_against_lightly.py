@@ -7,6 +7,7 @@ whatever else the machine does falls on both. Times are the least CPU seconds of
 (by default 20) of loss and backward on one thread.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from peer_values import declare_torchvision_operators
 
 Views = tuple[torch.Tensor, torch.Tensor]
 Loss = Callable[[Views], torch.Tensor]
@@ -65,7 +67,8 @@ def queue(size: int, m: int) -> torch.Tensor:
     return torch.nn.functional.normalize(keys, dim=1)
 
 
-def ours(n: int, m: int, size: int) -> dict[str, Loss]:
+@functools.cache
+def ours(name: str, n: int, m: int, size: int) -> Loss:
     from repscope.objectives.assignment import SwAV
     from repscope.objectives.batch import ViewBatch
     from repscope.objectives.contrastive import NTXent
@@ -74,54 +77,53 @@ def ours(n: int, m: int, size: int) -> dict[str, Loss]:
     from repscope.objectives.redundancy import BarlowTwins, VICReg
     from repscope.objectives.supervised_contrastive import SupCon
 
-    memory = {"queue": queue(size, m)}
-
     def of(objective: Any, **others: Any) -> Loss:
         return lambda z: objective(ViewBatch((), z, **others)).total
 
-    def moco(z: Views) -> torch.Tensor:
-        batch = ViewBatch((), z[:1], targets=(z[1].detach(),), memory=memory)
-        return MoCo(queue=size)(batch).total
+    def predicted(objective: Any, *, targets: bool = False) -> Loss:
+        def loss(z: Views) -> torch.Tensor:
+            followed = tuple(view.detach() for view in z) if targets else ()
+            return objective(ViewBatch((), z, predictions=z, targets=followed)).total
 
-    def swav(z: Views) -> torch.Tensor:
-        return SwAV()(ViewBatch((), z, predictions=z)).total
+        return loss
 
-    def simsiam(z: Views) -> torch.Tensor:
-        return SimSiam()(ViewBatch((), z, predictions=z)).total
+    def moco() -> Loss:
+        objective, memory = MoCo(queue=size), {"queue": queue(size, m)}
 
-    def byol(z: Views) -> torch.Tensor:
-        targets = (z[0].detach(), z[1].detach())
-        return BYOL()(ViewBatch((), z, predictions=z, targets=targets)).total
+        def loss(z: Views) -> torch.Tensor:
+            keys = (z[1].detach(),)
+            return objective(ViewBatch((), z[:1], targets=keys, memory=memory)).total
 
-    return {
-        "NT-Xent": of(NTXent()),
-        "NT-Xent, temperature .01": of(NTXent(temperature=0.01)),
+        return loss
+
+    made: dict[str, Callable[[], Loss]] = {
+        "NT-Xent": lambda: of(NTXent()),
+        "NT-Xent, temperature .01": lambda: of(NTXent(temperature=0.01)),
         "MoCo": moco,
-        "SupCon, each image a class": of(SupCon(0.5), labels=torch.arange(n)),
-        "SupCon, 10 classes": of(SupCon(0.5), labels=torch.arange(n) % 10),
-        "Barlow Twins": of(BarlowTwins()),
-        "VICReg": of(VICReg()),
-        "SwAV": swav,
-        "SimSiam": simsiam,
-        "BYOL": byol,
+        "SupCon, each image a class": lambda: of(SupCon(0.5), labels=torch.arange(n)),
+        "SupCon, 10 classes": lambda: of(SupCon(0.5), labels=torch.arange(n) % 10),
+        "Barlow Twins": lambda: of(BarlowTwins()),
+        "VICReg": lambda: of(VICReg()),
+        "SwAV": lambda: predicted(SwAV()),
+        "SimSiam": lambda: predicted(SimSiam()),
+        "BYOL": lambda: predicted(BYOL(), targets=True),
     }
+    return made[name]()
 
 
-def lightlys(n: int, m: int, size: int) -> dict[str, Loss]:
-    from peer_values import declare_torchvision_operators
-
+@functools.cache
+def lightlys(name: str, n: int, m: int, size: int) -> Loss:
     declare_torchvision_operators()
     from lightly import loss as losses
 
     def of(criterion: Any) -> Loss:
         return lambda z: criterion(*z)
 
-    moco_loss = losses.NTXentLoss(temperature=0.2, memory_bank_size=(size, m))
-    keys = queue(size, m)
-
-    def moco(z: Views) -> torch.Tensor:
-        moco_loss.memory_bank.bank = keys.clone()  # each call enqueues
-        return moco_loss(z[0], z[1].detach())
+    def moco() -> Loss:
+        # It enqueues the keys of each call; the values compared are those of the first.
+        criterion = losses.NTXentLoss(temperature=0.2, memory_bank_size=(size, m))
+        criterion.memory_bank.bank = queue(size, m)
+        return lambda z: criterion(z[0], z[1].detach())
 
     def swav(z: Views) -> torch.Tensor:
         return losses.SwaVLoss()(list(z), [])[0]
@@ -131,19 +133,22 @@ def lightlys(n: int, m: int, size: int) -> dict[str, Loss]:
     def simsiam(z: Views) -> torch.Tensor:
         return (cosine(z[0], z[1].detach()) + cosine(z[1], z[0].detach())) / 2
 
-    nt_xent = of(losses.NTXentLoss(temperature=0.5))
-    return {
+    def nt_xent() -> Loss:
+        return of(losses.NTXentLoss(temperature=0.5))
+
+    made: dict[str, Callable[[], Loss]] = {
         "NT-Xent": nt_xent,
-        "NT-Xent, temperature .01": of(losses.NTXentLoss(temperature=0.01)),
+        "NT-Xent, temperature .01": lambda: of(losses.NTXentLoss(temperature=0.01)),
         "MoCo": moco,
         "SupCon, each image a class": nt_xent,
         "SupCon, 10 classes": nt_xent,
-        "Barlow Twins": of(losses.BarlowTwinsLoss(lambda_param=0.0051)),
-        "VICReg": of(losses.VICRegLoss()),
-        "SwAV": swav,
-        "SimSiam": simsiam,
-        "BYOL": lambda z: 4 + 4 * simsiam(z),  # 2 - 2 cos, both directions
+        "Barlow Twins": lambda: of(losses.BarlowTwinsLoss(lambda_param=0.0051)),
+        "VICReg": lambda: of(losses.VICRegLoss()),
+        "SwAV": lambda: swav,
+        "SimSiam": lambda: simsiam,
+        "BYOL": lambda: lambda z: 4 + 4 * simsiam(z),  # 2 - 2 cos, both directions
     }
+    return made[name]()
 
 
 def serve(whose: str, folder: Path) -> None:
@@ -153,7 +158,7 @@ def serve(whose: str, folder: Path) -> None:
     sys.stdout = sys.stderr  # what a library prints is no answer
     for line in sys.stdin:
         name, n, m, size = json.loads(line)
-        loss = {"ours": ours, "lightly": lightlys}[whose](n, m, size)[name]
+        loss = {"ours": ours, "lightly": lightlys}[whose](name, n, m, size)
         z = tuple(view.requires_grad_() for view in views(name, n, m))
         started = time.process_time()
         value = loss(z)
@@ -235,7 +240,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2], Path(sys.argv[3]))
         return
-    from machine import describe
+    from machine import describe  # which imports repscope, as the peers cannot
 
     peers = os.environ.get("REPSCOPE_PEERS")
     if not peers:

@@ -393,8 +393,10 @@ def test_ls_alone_says_what_can_be_listed(capsys):
 def test_ls_protocols_prints_every_parameter(capsys):
     assert main(["ls", "protocols"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "simclr_cifar views RandomResizedCrop(size=32, scale=(0.08, 1)" in printed
-    assert "barlow view 1 " in printed
+    both = "each of 2 views RandomResizedCrop(size=32, scale=(0.08, 1)"
+    assert both in printed
+    assert "barlow source Zbontar et al. 2021" in printed
+    assert "views 3 to 8 RandomResizedCrop(size=96, scale=(0.05, 0.14)" in printed
     assert "Solarize(threshold=0.501961, p=0.2)" in printed
 
 

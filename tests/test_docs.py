@@ -131,3 +131,12 @@ def test_the_examples_of_measuring_run(capsys):
     assert len(blocks) >= 7
     exec("\n".join(blocks), {})  # one page, one story: later blocks use the first
     assert "block1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["training.md", "watching.md"])
+def test_the_examples_of_training_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), page, "exec"), {})

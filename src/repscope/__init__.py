@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "train": "repscope.training.engine",
     "embed": "repscope.representations.embed",
+    "watch": "repscope.diagnosis.watch",
     "diagnose": "repscope.diagnosis.diagnose",
     "compare": "repscope.diagnosis.compare",
     "reproduce": "repscope.experiments.reproduce",
@@ -34,7 +35,7 @@ _HOMES = {
 __all__ = ["Embedding", "Encoder", "Finding", "ImageSet", "Measurement", "Moments"]
 __all__ += ["Preprocess", "Recipe", "Report", "Representation", "__version__"]
 __all__ += ["compare", "diagnose", "embed", "open_encoder", "open_images"]
-__all__ += ["reproduce", "train"]
+__all__ += ["reproduce", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -46,7 +46,7 @@ SECONDS_PER_PROBED_VALUE, CLASSES_PER_LEVEL = 1.2e-6, 200
 FEATURES, REFERENCE = "features", "reference"
 KEPT = frozenset({FEATURES, REFERENCE})
 # What `ls` prints of a check or a protocol; of a metric, and with --json, all.
-BRIEF = ("title", "severity", "needs", "cost", "views", "view 1", "view 2")
+BRIEF = ("title", "severity", "needs", "cost")
 LISTS = {
     "metrics": "what is measured, with formulas",
     "checks": "what is judged, with codes",
@@ -204,7 +204,7 @@ def list_catalogue(what: str | None, *, as_json: bool) -> int:
         "protocols": _protocol_entries,
     }
     entries = catalogues[what]()
-    if not as_json and what != "metrics":
+    if not as_json and what == "checks":
         entries = {
             name: {heading: facts[heading] for heading in BRIEF if heading in facts}
             for name, facts in entries.items()

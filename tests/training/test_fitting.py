@@ -17,7 +17,15 @@ CPU = torch.device("cpu")
     [
         (
             ["objective.name=moco", "objective.options.queue=100"],
-            r"filled by whole batches(?s:.*)100 places for batches of 32(?s:.*)queue=96",
+            r"by whole batches(?s:.*)100 places for batches of 32(?s:.*)queue=96",
+        ),
+        (
+            [
+                "objective.name=moco",
+                "objective.options.queue=100",
+                "objective.options.symmetric=true",
+            ],
+            r"50 places for batches of 32(?s:.*)queue=128",
         ),
         (["training.batch_size=1"], r"batch_size = 1\n.*at least 2"),
         (["objective.name=simclr"], r"unknown objective 'simclr'"),

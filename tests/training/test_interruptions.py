@@ -14,11 +14,13 @@ from repscope.training import engine
 from repscope.training.checkpoint import load_latest, read_manifest
 from repscope.training.engine import train
 from repscope.training.run_folder import read_surroundings
+from training.many_methods import METHODS, objective_of
 from training.tiny_runs import (
     RECIPE,
     STEPS,
     STEPS_PER_EPOCH,
     Crash,
+    assert_same,
     crash_after,
     digests,
     recipe_with,
@@ -226,6 +228,29 @@ def test_a_killed_run_goes_on_to_the_same_bits(whole, tmp_path):
         *(None, None),
         "finished",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["moco_hard", "inst_disc_nce", "byol", "swav_queue"])
+def test_a_killed_run_of_a_method_that_remembers_goes_on_to_the_same_bits(
+    method, tmp_path
+):
+    words = [
+        *METHODS[method],
+        f"objective.name={objective_of(method)}",
+        "training.batch_size=14",
+        "training.epochs=1",
+    ]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(recipe_with(*words), tiny_images(), whole)
+    child = Child(run, *(f"--set={word}" for word in words))
+    child.wait_for("step 3")
+    child.send(signal.SIGKILL)
+    assert child.end() == -signal.SIGKILL
+    train(None, tiny_images(), run, resume=True)
+    assert digests(run) == digests(whole)
+    ends = [load_latest(one / "checkpoints").state for one in (run, whole)]
+    assert_same(dict(ends[0]), dict(ends[1]))
 
 
 def test_a_terminated_run_saves_its_step_and_exits_as_promised(whole, tmp_path):

@@ -61,13 +61,13 @@ def measure(
     fitted on h of the training digits and scored on that of the 500 test digits.
 
     Args:
-        recipes: "mlp2, seed 0" and the like.
+        recipes: "mlp2_0" and the like: head and seed.
         place: where to train.
     """
     read: dict[str, list[float]] = {}
     for name, recipe in recipes.items():
         data = recipe.data
-        encoder = trained(recipe, place, name.replace(", ", "_").replace(" ", "_"))
+        encoder = trained(recipe, place, name)
         known, asked = (
             randbit(
                 open_images(data.source, split=split), data.bits, seed=data.bit_seed

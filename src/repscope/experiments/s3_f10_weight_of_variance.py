@@ -69,7 +69,13 @@ _EXPECTED = {
     25: {"distance": 0.0625, "regularization": 0.465, "few": 0.88, "centres": 0.79},
     100: {"distance": 0.198, "regularization": 0.155, "few": 0.91, "centres": 0.855},
 }
-_TOLERANCES = {"distance": 0.02, "regularization": 0.03, "few": 0.04, "centres": 0.04}
+# Twice the spread of seeds 0 to 2; that of seeds 1 and 2 alone (.04) was too narrow for
+# the centres with mu = 5.
+_TOLERANCES = {
+    5: {"distance": 0.02, "regularization": 0.04, "few": 0.05, "centres": 0.08},
+    25: {"distance": 0.02, "regularization": 0.03, "few": 0.04, "centres": 0.04},
+    100: {"distance": 0.02, "regularization": 0.03, "few": 0.04, "centres": 0.04},
+}
 _TITLES = {
     "distance": "mean squared difference of views",
     "regularization": "regularization / mu",
@@ -94,7 +100,7 @@ EXPERIMENT = Experiment(
             f"mu_{weight}_{name}",
             f"mu = {weight}: {title}",
             expected=_EXPECTED[weight][name],
-            tolerance=_TOLERANCES[name],
+            tolerance=_TOLERANCES[weight][name],
         )
         for weight in WEIGHTS
         for name, title in _TITLES.items()

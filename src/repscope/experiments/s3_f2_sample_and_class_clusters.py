@@ -153,7 +153,17 @@ _EXPECTED: Mapping[str, tuple[float, ...]] = {
     "digit_test": (0.47, 0.34, 0.77, 0.81, 0.85, 0.86, 0.86, 0.86),
     "ratio": (0.49, 0.36, 0.80, 0.83, 0.87, 0.87, 0.87, 0.87),
 }
-_TOLERANCES = (0.15, 0.12, 0.06, 0.04, 0.04, 0.03, 0.02, 0.02)
+# Twice the spread of seeds 0 to 2. Those of seeds 1 and 2 alone (.04 at epoch 30) were
+# too narrow for seed 0, whose classes fall back there.
+_OF_SAMPLES = (0.15, 0.12, 0.06, 0.04, 0.04, 0.03, 0.02, 0.02)
+_OF_CLASSES = (0.15, 0.12, 0.06, 0.05, 0.06, 0.04, 0.03, 0.03)
+_TOLERANCES = {
+    "sample_train": _OF_SAMPLES,
+    "sample_test": _OF_SAMPLES,
+    "digit_train": _OF_CLASSES,
+    "digit_test": _OF_CLASSES,
+    "ratio": _OF_CLASSES,
+}
 _TITLES = {
     "sample_train": "image of a view, training views",
     "sample_test": "image of a view, test views",
@@ -184,7 +194,7 @@ def _quantities(
             f"{name}_{epoch}",
             f"{_TITLES[name]}, epoch {epoch}",
             expected=_EXPECTED[name][k],
-            tolerance=_TOLERANCES[k],
+            tolerance=_TOLERANCES[name][k],
             published=published.get(name) if epoch == LAST else None,
             setting=_READ if epoch == LAST and name in published else "",
         )

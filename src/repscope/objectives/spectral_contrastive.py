@@ -59,10 +59,10 @@ class SpectralContrastive(AbstractObjective):
         InputError: in the call, where there are fewer than two views, or no labels.
 
     Source: HaoChen et al. 2021, section 3.2; jhaochenz96/spectral_contrastive_learning
-    at ee431bd, models/spectral.py, lines 8-17: other views alone, i != k. Differs from
-    the source's code in that projections longer than sqrt(mu) are not shortened and
-    nothing is divided by mu; and from the source in `positives="labels"`, which is the
-    loss of Xue et al. 2023 as we read it.
+    at ee431bd, models/spectral.py, lines 8-17: other views alone, i != k.
+    Differs from the source's code in that projections longer than sqrt(mu) are not
+    shortened and nothing is divided by mu; and from the source in `positives="labels"`,
+    which is the loss of Xue et al. 2023 as we read it.
 
     Misleads: a batch of no more than m images has no least value unless the second
     mean takes all pairs: projections that are orthogonal can grow without end. -m is

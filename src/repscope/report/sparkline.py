@@ -36,8 +36,8 @@ def sparkline(values: Sequence[float], blocks: str = BLOCKS) -> str:
         blocks: characters, low to high.
 
     Example:
-        >>> sparkline([0, 1, 2, 3], "_.:-=+*#")
-        '_:=#'
+        >>> sparkline([0.0, 1.0, 2.0, 3.0], "_.:-=+*#")
+        '_:+#'
     """
     low, high = min(values, default=0.0), max(values, default=0.0)
     span = high - low

@@ -65,7 +65,7 @@ def _check_batch(recipe: Recipe, objective: AbstractObjective) -> None:
             f"objective {name}: its queue is filled by whole batches",
             found=f"{needs.divisor:,} places for batches of {batch_size}",
             expected="a multiple of training.batch_size",
-            fix=f"objective.options.queue={_nearest(needs.divisor, batch_size)}",
+            fix=f"objective.options.queue={_fitting_queue(objective, batch_size)}",
         )
     if batch_size < LEAST_BATCH * ranks:
         raise UsageError(
@@ -127,6 +127,11 @@ def predictor_of(section: PredictorSection) -> Predictor | None:
     return Predictor(**dataclasses.asdict(section))
 
 
-def _nearest(places: int, batch_size: int) -> int:
-    """Return the multiple of the batch that is nearest to a number of places."""
-    return max(1, round(places / batch_size)) * batch_size
+def _fitting_queue(objective: AbstractObjective, batch_size: int) -> int:
+    """Return the size of a queue, near that of the objective, that batches fill.
+
+    A queue that takes several rows of each image is as many times its divisor.
+    """
+    divisor = objective.needs.divisor or 1
+    rows_of_image = getattr(objective, "queue", divisor) // divisor
+    return max(1, round(divisor / batch_size)) * batch_size * rows_of_image
