@@ -1,4 +1,4 @@
-"""How many images a second does SimCLR train on, from pixels to weights, beside lightly?
+"""On how many images a second does SimCLR train, from pixels to weights, and lightly's?
 
 Run: REPSCOPE_PEERS=PYTHON python benchmarks/bench_simclr.py [BACKBONE] [THREADS]
 BACKBONE is small_conv (default) or resnet18; REPSCOPE_PEERS names a python that has

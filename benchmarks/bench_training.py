@@ -25,7 +25,7 @@ from repscope.training.recipe import Recipe, override
 from repscope.training.snapshot import Stop
 
 BATCH, SIDE, STEPS, WARMUP_STEPS = 256, 32, 110, 5
-TARGET = 1.25
+TARGET = 1.2
 
 
 def bare_steps(recipe: Recipe, images: ImageSet) -> Iterator[None]:

@@ -12,8 +12,8 @@ TREES = {
     for path in sorted(SOURCE.rglob("*.py"))
 }
 ROWS = """
-records files _arrays _eigen _numerics _randomness _images _distributed _gathering _checking \
-_environment
+records files _arrays _eigen _numerics _randomness _images _distributed _checking \
+_gathering _environment
 data models theory report
 representations objectives
 metrics explanation training

@@ -1,5 +1,6 @@
 """Every experiment says what it must, and its predicate can fail."""
 
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -50,6 +51,11 @@ BROKEN = {
     ),
 }
 every = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.id)
+
+
+@functools.cache
+def opened(source, split):
+    return open_images(source, split=split)
 
 
 def stem_of(identity: str) -> str:
@@ -123,5 +129,5 @@ def test_recipes_are_whole_and_go_through_toml(experiment, tmp_path):
         file = tmp_path / f"{name}.toml"
         file.write_text(recipe.dump(), encoding="utf-8")
         assert Recipe.load(file) == recipe
-        images = open_images(recipe.data.source, split=recipe.data.split or None)
+        images = opened(recipe.data.source, recipe.data.split or None)
         assert prepare(recipe, images).images.n >= recipe.training.batch_size

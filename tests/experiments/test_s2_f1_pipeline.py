@@ -8,7 +8,6 @@ from repscope.experiments.experiment import Workplace
 from repscope.experiments.outcome import Outcome
 from repscope.experiments.reproduce import reproduce
 from repscope.experiments.s2_f1_pipeline import (
-    HEADS,
     OBJECTIVES,
     Checks,
     checks_of,
@@ -23,8 +22,9 @@ from repscope.objectives.catalogue import OBJECTIVES as KNOWN
 ALL = Checks(finite=True, gradient=True, identity=True)
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("objective", "head"), [("swav", "none"), *((one, "mlp2") for one in OBJECTIVES)]
+)
 def test_an_objective_trains_an_encoder_of_vectors(objective, head):
     rows = rows_on_vectors(on_vectors(recipe_with(objective, head)))
     assert len(rows) == 5

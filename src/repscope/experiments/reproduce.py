@@ -73,9 +73,11 @@ def _inputs(experiment: Experiment) -> dict[str, str]:
     found = {}
     for name, recipe in experiment.recipes.items():
         data = recipe.data
-        images = open_images(data.source, split=data.split or None)
         found[f"recipe {name}"] = recipe.fingerprint
-        found[f"images {data.source} {data.split}".rstrip()] = images.fingerprint
+        key = f"images {data.source} {data.split}".rstrip()
+        if key not in found:
+            images = open_images(data.source, split=data.split or None)
+            found[key] = images.fingerprint
     return found
 
 

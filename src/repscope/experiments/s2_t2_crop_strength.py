@@ -100,7 +100,8 @@ def _read_by_itself(rows: Rows, run: Path) -> float:
     return float((scores.argmax(axis=1) == rows.asked_labels).mean())
 
 
-# Means of seeds 2 to 5; pairs of them differ by up to .03.
+# Means of seeds 2 to 5; pairs of them differ by up to .03, in three such pairs of
+# seeds by .06 where crops are extreme.
 _EXPECTED = {
     "supervised_mild": 0.957,
     "supervised_medium": 0.655,
@@ -156,7 +157,7 @@ EXPERIMENT = Experiment(
             name,
             _title(name),
             expected=expected,
-            tolerance=0.04,
+            tolerance=0.06 if name == "supervised_extreme" else 0.04,
             published=_PUBLISHED.get(name),
             setting="top-1 on ImageNet, ResNet-50; mild is 20 to 100 % there"
             if name == "contrastive_extreme_probe"
@@ -166,7 +167,7 @@ EXPERIMENT = Experiment(
     ),
     conditions=(_is_hurt_more("medium"), _is_hurt_more("extreme")),
     measure=measure,
-    cost="12 trainings of 25 epochs on 1,297 pictures of 16 x 16: 3 min on a CPU core",
+    cost="12 trainings of 25 epochs on 1,297 pictures of 16 x 16: 2 min on a CPU core",
     caveats=(
         "The classifier reads whole pictures with scores it learned on crops, the "
         "probe learns on whole ones: part of what the classifier loses is that shift. "
