@@ -383,3 +383,12 @@ def test_barlow_twins_of_few_rows_is_blind_to_affine_maps():
     expected = loss(BarlowTwins(eps=1e-14), first, first)
     found = loss(BarlowTwins(eps=1e-14), first, 2 * first + 4)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_row_without_direction_gets_no_gradient_from_joint_norm():
+    first, second = views()
+    first[0] = 0
+    first.requires_grad_()
+    output(BarlowTwins(joint_norm=True), first, second).total.backward()
+    assert first.grad[0].abs().max() == 0
+    assert first.grad[1:].norm() > 0

@@ -18,7 +18,8 @@ from repscope._randomness import Purpose, sample_keys
 # Each purpose has its own stream: a backbone and its head share no numbers. 2 and 3 are
 # those of the network that estimates mutual information.
 BACKBONE_STREAM, HEAD_STREAM, PREDICTOR_STREAM = 0, 1, 4
-# Deviation of tokens and positions before training, as in BERT and in torchvision.
+# Deviation of tokens and positions before training: of positions as in BERT and in
+# torchvision, whose class token begins at 0.
 TOKEN_DEVIATION = 0.02
 
 Made = TypeVar("Made", bound=nn.Module)

@@ -111,7 +111,8 @@ class VisionTransformer(Backbone, AbstractSelfDrawn):
     than `size` pass with positions interpolated between the learned ones.
 
     Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1;
-    torchvision, `vision_transformer.py`. Differs from the source in having no dropout.
+    torchvision, `vision_transformer.py`. Differs from the source in having no dropout,
+    and in a class token that is random at first, where torchvision's is 0.
 
     Raises:
         UsageError: where the heads do not divide the width, or the patch the size.

@@ -17,11 +17,10 @@ from repscope.objectives.batch import (
     pairs_of,
     split_loss,
 )
+from repscope.objectives.directions import directions
 from repscope.objectives.objective import AbstractObjective, Needs
 
 Reduction = Literal["mean", "sum"]
-# Shorter projections have no direction to keep when rows are brought to length 1.
-LEAST_NORM = 1e-8
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,7 @@ class BarlowTwins(AbstractObjective):
     ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
         if not self.joint_norm:
             return self._scaled(view_a, ddof=0), self._scaled(view_b, ddof=0)
-        both = torch.cat([view_a, view_b])
-        both = torch.nn.functional.normalize(both, dim=1, eps=LEAST_NORM)
+        both = directions(torch.cat([view_a, view_b]))
         first, second = self._scaled(both, ddof=1).split(len(view_a))
         return first, second
 
