@@ -34,7 +34,7 @@ BROKEN = {
     "S3-F2L": (
         {"sample_train_60": 0.92},
         {"digit_train_3": 0.8},
-        {"sample_saturation": 60.0},
+        {"later": 20.0},
     ),
     "S3-F2M": ({"ratio_60": 0.5}, {"ratio_3": 0.8}),
     "S3-F3L": ({"share_3": 0.5}, {"share_saturated": 0.5}, {"digit_60": 0.3}),

@@ -33,6 +33,9 @@ def test_numbers_of_the_figure_are_those_of_planted_curves():
     assert (numbers["digit_train_60"], numbers["digit_test_60"]) == (0.8, 0.4)
     # 95 % of .8 above .2 is .96, of .4 above .4 is .78.
     assert (numbers["sample_saturation"], numbers["digit_saturation"]) == (10, 40)
+    assert numbers["later"] == -30
+    assert numbers["sample_done"] == pytest.approx(0.78 / 0.8)
+    assert numbers["digit_done"] == pytest.approx(0.1 / 0.4)
     shares = {name: one.value for name, one in ratios(seen).items()}
     assert shares["ratio_60"] == 0.4 and RATIOS.predicate(shares)
 
@@ -80,6 +83,7 @@ def test_samples_cluster_before_classes(whole):
     assert numbers["sample_train_60"] >= 0.93
     assert numbers["digit_train_60"] - numbers["digit_train_3"] >= 0.15
     assert numbers["sample_saturation"] <= numbers["digit_saturation"] + 10
+    assert numbers["sample_done"] > numbers["digit_done"]
 
 
 @pytest.mark.slow

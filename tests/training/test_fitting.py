@@ -10,6 +10,7 @@ from repscope.training.preparation import prepare
 from training.tiny_runs import recipe_with, tiny_images
 
 CPU = torch.device("cpu")
+NO_SIZES = ("head.hidden=none", "head.out=none")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,18 @@ CPU = torch.device("cpu")
         (
             ["augmentation.protocol=supervised_cifar"],
             r"nt_xent compares 2 views(?s:.*)1 of augmentation.protocol",
+        ),
+        (
+            ["training.bn_splits=32"],
+            r"each group needs as many images, at least 2(?s:.*)from 64",
+        ),
+        (
+            ["objective.name=byol", "predictor.name=prototypes"],
+            r"byol works with the predictor byol\n.*predictor.name = prototypes",
+        ),
+        (
+            ["objective.name=cross_entropy", "predictor.name=simsiam"],
+            "cross_entropy works with the predictor classes",
         ),
         (
             ["objective.name=byol", "predictor.name=bylo"],
@@ -87,3 +100,13 @@ def test_a_perceptron_of_pixels_refuses_small_crops():
     words = ("augmentation.protocol=digits16_multicrop", "encoder.name=linear")
     with pytest.raises(UsageError, match="linear takes images of one size"):
         prepare(recipe_with(*words), tiny_images())
+
+
+def test_the_head_none_can_be_typed_without_quotation_marks():
+    ready = prepare(recipe_with("head.name=none", *NO_SIZES), tiny_images())
+    assert ready.head.name == "none"
+
+
+def test_a_predictor_may_be_left_out_of_what_compares_vectors():
+    words = ("objective.name=byol", 'predictor.name="none"')
+    assert prepare(recipe_with(*words), tiny_images()).predictor.name == "none"

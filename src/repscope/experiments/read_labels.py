@@ -1,15 +1,18 @@
 """What do probes read of labels from an encoder? One set trains them, another tests."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import nn
 
 from repscope.data.imageset import ImageSet
 from repscope.metrics.logistic import logistic_probe
 from repscope.metrics.nearest_centre import nearest_centre_probe
 from repscope.metrics.probing import ProbeResult, standardise
-from repscope.models.encoder import Encoder
+from repscope.models.encoder import Encoder, normalised
 from repscope.representations.embed import embed
 
 
@@ -90,3 +93,26 @@ def rows_of(
         asked.level(level).codes,
         known.level(level).n_classes,
     )
+
+
+def with_statistics_of(encoder: Encoder, images: ImageSet) -> Encoder:
+    """Return the encoder with the images' own statistics in its batch normalisation.
+
+    Running averages lag behind weights that move fast, as in the first epochs of a
+    training, and know nothing before it. All images pass at once.
+
+    Args:
+        encoder: whose network is copied.
+        images: without planes, as few as fit into memory.
+    """
+    module = copy.deepcopy(encoder.module)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.reset_running_stats()
+            part.momentum = None  # the plain mean of all batches, which is one
+    pixels = images.pixels(np.arange(images.n), encoder.preprocess).array
+    device = next(module.parameters()).device
+    with torch.no_grad():
+        module.train()
+        module(normalised(torch.from_numpy(pixels).to(device), encoder.preprocess))
+    return replace(encoder, module=module.eval())

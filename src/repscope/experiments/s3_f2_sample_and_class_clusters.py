@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from repscope.data.digits import SIDE
+from repscope.data.imageset import ImageSet
 from repscope.data.sample_level import sample_level
 from repscope.data.sources import open_images
 from repscope.experiments.digits_recipes import vicreg_recipe
@@ -19,7 +20,7 @@ from repscope.experiments.experiment import (
     Quantity,
     Workplace,
 )
-from repscope.experiments.read_labels import rows_of
+from repscope.experiments.read_labels import Rows, rows_of, with_statistics_of
 from repscope.experiments.watched_training import Watched, watched
 from repscope.metrics.curves import ncc_linear_ratio, saturation_epoch
 from repscope.metrics.metric import Estimate
@@ -30,7 +31,7 @@ from repscope.training.recipe import Recipe
 
 # Epochs done when the encoder is looked at; the first with a claim, and the last.
 EPOCHS = (0, 3, 10, 20, 30, 40, 50, 60)
-EARLY, LAST = 3, 60
+EARLY, DONE_BY, LAST = 3, 10, 60
 N_IMAGES, N_TRAIN, N_TEST = 100, 20, 5
 LEAST_SAMPLE, LEAST_GAIN, LATEST_BY, LEAST_RATIO_GAIN = 0.93, 0.15, 10, 0.15
 
@@ -74,12 +75,16 @@ def _look(recipe: Recipe, device: str) -> Callable[[Encoder], Reading]:
         seed=recipe.training.seed,
     )
 
+    def read(encoder: Encoder, known: ImageSet, asked: ImageSet) -> Rows:
+        own = with_statistics_of(encoder, known)
+        return rows_of(own, known, asked, device=device)
+
     def look(encoder: Encoder) -> Reading:
-        digits = rows_of(encoder, known, asked, device=device)
+        digits = read(encoder, known, asked)
         centres, linear = digits.nearest_centres(), digits.linear()
         truth = digits.asked_labels
         return Reading(
-            sample=rows_of(encoder, *views, device=device).nearest_centres(),
+            sample=read(encoder, *views).nearest_centres(),
             digit=centres,
             ratio=ncc_linear_ratio(
                 centres.predictions == truth, linear.predictions == truth
@@ -95,7 +100,7 @@ def clusters(seen: Mapping[int, Reading]) -> dict[str, Observation]:
     Args:
         seen: epochs done → what was read then.
     """
-    found = {}
+    found, saturated = {}, {}
     for level in ("sample", "digit"):
         results = {epoch: getattr(one, level) for epoch, one in seen.items()}
         train = {epoch: float(one.train_accuracy) for epoch, one in results.items()}
@@ -104,8 +109,12 @@ def clusters(seen: Mapping[int, Reading]) -> dict[str, Observation]:
             found[f"{level}_test_{epoch}"] = Observation(
                 one.test_accuracy, one.interval
             )
-        saturation = saturation_epoch(list(train), list(train.values()))
-        found[f"{level}_saturation"] = Observation(float(saturation.value))
+        saturated[level] = saturation_epoch(list(train), list(train.values())).value
+        found[f"{level}_saturation"] = Observation(saturated[level])
+        found[f"{level}_done"] = Observation(
+            (train[DONE_BY] - train[0]) / (train[LAST] - train[0])
+        )
+    found["later"] = Observation(saturated["sample"] - saturated["digit"])
     return found
 
 
@@ -145,24 +154,20 @@ def measure_ratios(
     return ratios(course(recipes["vicreg"], place).seen)
 
 
-# By epoch, as `EPOCHS`: means of seeds 1 and 2.
+# By epoch, as `EPOCHS`: means of seeds 1 to 3, and about twice their deviation.
 _EXPECTED: Mapping[str, tuple[float, ...]] = {
-    "sample_train": (0.33, 0.31, 0.87, 0.92, 0.94, 0.95, 0.954, 0.954),
-    "sample_test": (0.27, 0.27, 0.84, 0.89, 0.90, 0.92, 0.92, 0.93),
-    "digit_train": (0.48, 0.34, 0.78, 0.84, 0.86, 0.88, 0.89, 0.88),
-    "digit_test": (0.47, 0.34, 0.77, 0.81, 0.85, 0.86, 0.86, 0.86),
-    "ratio": (0.49, 0.36, 0.80, 0.83, 0.87, 0.87, 0.87, 0.87),
+    "sample_train": (0.54, 0.72, 0.85, 0.90, 0.93, 0.94, 0.95, 0.95),
+    "sample_test": (0.41, 0.70, 0.82, 0.89, 0.92, 0.93, 0.94, 0.94),
+    "digit_train": (0.71, 0.62, 0.76, 0.82, 0.85, 0.87, 0.88, 0.88),
+    "digit_test": (0.70, 0.61, 0.75, 0.80, 0.83, 0.85, 0.86, 0.86),
+    "ratio": (0.79, 0.63, 0.77, 0.82, 0.86, 0.87, 0.88, 0.875),
 }
-# Twice the spread of seeds 0 to 2. Those of seeds 1 and 2 alone (.04 at epoch 30) were
-# too narrow for seed 0, whose classes fall back there.
-_OF_SAMPLES = (0.15, 0.12, 0.06, 0.04, 0.04, 0.03, 0.02, 0.02)
-_OF_CLASSES = (0.15, 0.12, 0.06, 0.05, 0.06, 0.04, 0.03, 0.03)
-_TOLERANCES = {
-    "sample_train": _OF_SAMPLES,
-    "sample_test": _OF_SAMPLES,
-    "digit_train": _OF_CLASSES,
-    "digit_test": _OF_CLASSES,
-    "ratio": _OF_CLASSES,
+_TOLERANCES: Mapping[str, tuple[float, ...]] = {
+    "sample_train": (0.08, 0.06, 0.06, 0.04, 0.03, 0.02, 0.015, 0.015),
+    "sample_test": (0.09, 0.09, 0.06, 0.06, 0.04, 0.04, 0.03, 0.03),
+    "digit_train": (0.10, 0.06, 0.07, 0.07, 0.05, 0.04, 0.04, 0.04),
+    "digit_test": (0.11, 0.06, 0.09, 0.07, 0.05, 0.07, 0.06, 0.06),
+    "ratio": (0.13, 0.04, 0.09, 0.07, 0.05, 0.07, 0.05, 0.05),
 }
 _TITLES = {
     "sample_train": "image of a view, training views",
@@ -175,8 +180,10 @@ _READ = "CIFAR-100, RES-10-250, 1,000 epochs; read from the figure"
 _COST = "1 training of 60 epochs on 1,297 pictures of 16 x 16: 60 s on a CPU core"
 _CAVEATS = (
     "One seed. Differences of less than about .03 are no evidence at this scale.",
-    "Epoch 0 is the untrained encoder with mean 0 and variance 1 in its batch "
-    "normalisation; all others are seen with running averages.",
+    "Batch normalisation has the statistics of the images that centres and probes are "
+    "fitted on. Running averages lag behind in the first epochs: with them .43 of the "
+    "digits are read after epoch 3, in place of .67 (seed 0, training images), and .88 "
+    "in both ways at the end.",
 )
 
 
@@ -215,8 +222,11 @@ CLUSTERS = Experiment(
             ("sample_train", "sample_test", "digit_train", "digit_test"),
             {"sample_train": 1.0, "digit_train": 0.41},
         ),
-        Quantity("sample_saturation", "image: epoch of saturation", 20.0, 10.0),
-        Quantity("digit_saturation", "digit: epoch of saturation", 35.0, 15.0),
+        Quantity("sample_saturation", "image: epoch of saturation", 37.0, 13.0),
+        Quantity("digit_saturation", "digit: epoch of saturation", 47.0, 20.0),
+        Quantity("later", "image later than digit, epochs", -10.0, 20.0),
+        Quantity("sample_done", f"image: share done by epoch {DONE_BY}", 0.76, 0.06),
+        Quantity("digit_done", f"digit: share done by epoch {DONE_BY}", 0.22, 0.8),
     ),
     conditions=(
         Condition(
@@ -233,7 +243,7 @@ CLUSTERS = Experiment(
         ),
         Condition(
             f"the image is saturated at most {LATEST_BY} epochs after the digit",
-            lambda n: n["sample_saturation"] <= n["digit_saturation"] + LATEST_BY,
+            lambda n: n["later"] <= LATEST_BY,
         ),
     ),
     measure=measure_clusters,
@@ -241,8 +251,11 @@ CLUSTERS = Experiment(
     caveats=(
         f"An image is one of {N_IMAGES} training images, of which {N_TRAIN} views give "
         f"the centre and {N_TEST} more are read.",
-        "Saturated: the first epoch looked at with 95 % of the whole change from epoch "
-        "0 to the last.",
+        "Done: of the whole change of the training accuracy from epoch 0 to the last. "
+        "Saturated: the first epoch looked at with 95 % of it done. Both curves rise "
+        "slowly at their end, so that those epochs differ little. The share done early "
+        "was larger for the image with each of four seeds, but varies much for the "
+        "digit.",
         *_CAVEATS,
     ),
 )

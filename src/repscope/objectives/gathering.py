@@ -20,13 +20,14 @@ def gathered(batch: ViewBatch) -> ViewBatch:
     epoch and seed are equal on all ranks anyway. On one rank the batch comes back.
 
     Args:
-        batch: the rows of this rank; ranks may differ in how many they have.
+        batch: the rows of this rank; ranks may differ in how many they have. Its h is
+            left out: no objective works with it.
     """
     if n_ranks() == 1:
         return batch
     return replace(
         batch,
-        h=_views(batch.h),
+        h=(),
         z=_views(batch.z),
         predictions=_views(batch.predictions),
         targets=_views(batch.targets),

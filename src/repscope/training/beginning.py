@@ -17,6 +17,7 @@ import torch
 from repscope._checking import InputError, UsageError
 from repscope._distributed import gathered_integers, n_ranks, rank
 from repscope.data.imageset import ImageSet
+from repscope.data.operations import ColorJitter, Grayscale
 from repscope.models.devices import device_of as device_of
 from repscope.models.encoder import Encoder
 from repscope.models.heads import count_parameters
@@ -198,11 +199,30 @@ def _log_plan(run: Run) -> None:
     )
     if learner.origin:
         _log.info("the first weights are those of %s", learner.origin)
+    _log_oddities(run)
     if plan.left_out:
         _log.info(
             "each epoch leaves out %d images, other ones each time: they do not fill a "
             "batch",
             plan.left_out,
+        )
+
+
+def _log_oddities(run: Run) -> None:
+    """Say what a recipe brings about that its words do not say."""
+    prepared = run.prepared
+    operations = {type(one) for view in prepared.protocol.views for one in view}
+    if prepared.preprocess.channels == 1 and operations & {ColorJitter, Grayscale}:
+        _log.info("the images are grey: ColorJitter and Grayscale change nothing")
+    target, training = prepared.objective.needs.target, prepared.recipe.training
+    in_groups = training.bn_splits > 1 or (
+        n_ranks() > 1 and training.batch_norm == "local"
+    )
+    if target is not None and target.shuffled and not in_groups:
+        _log.info(
+            "keys and queries are normalised in the same company, by which a network "
+            "with batch normalisation can tell them: training.bn_splits=2 or more "
+            "prevents it"
         )
 
 

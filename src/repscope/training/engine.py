@@ -23,6 +23,7 @@ from repscope._distributed import n_ranks, rank
 from repscope.data.images import ArrayImages
 from repscope.data.imageset import ImageSet
 from repscope.data.sources import open_images
+from repscope.models.backbones import build
 from repscope.models.encoder import Encoder
 from repscope.training.batch_views import cut_of, views_of_batch
 from repscope.training.batches import Share, batches
@@ -156,8 +157,7 @@ def _trained(
                 progress=progress,
                 workers=_workers(run, workers),
             )
-        encoder = _encoder(run, {"outcome": outcome, **_facts(run)})
-        encoder.module.eval()
+        encoder = _finished(run, {"outcome": outcome, **_facts(run)})
         if not outcome.startswith(_INTERRUPTED):
             recording.export(encoder)
     finally:
@@ -178,7 +178,7 @@ def _loop(
     """Take all steps that are left; return how it ended."""
     prepared, plan = run.prepared, run.plan
     learner, recording = run.learner, run.recording
-    encoder = _encoder(run, {})
+    encoder = _encoder(run)
     stream = batches(
         prepared.images,
         prepared.stored,
@@ -271,12 +271,27 @@ def _snapshot(run: Run, encoder: Encoder) -> Snapshot:
     )
 
 
-def _encoder(run: Run, facts: Mapping[str, str]) -> Encoder:
+def _encoder(run: Run) -> Encoder:
     """Return the encoder as it is; its weights are those that are trained."""
     return Encoder.of(
         run.learner.backbone,
         run.prepared.preprocess,
         planes=run.prepared.images.n_planes,
+    )
+
+
+def _finished(run: Run, facts: Mapping[str, str]) -> Encoder:
+    """Return the encoder in evaluation mode, with torch's own normalisation again."""
+    prepared, backbone = run.prepared, run.learner.backbone
+    training = prepared.recipe.training
+    if training.batch_norm == "global" or training.bn_splits > 1:
+        usual = build(prepared.architecture).to(run.device)
+        usual.load_state_dict(backbone.state_dict())
+        backbone = usual
+    return Encoder.of(
+        backbone.eval(),
+        prepared.preprocess,
+        planes=prepared.images.n_planes,
         provenance=facts,
     )
 

@@ -16,6 +16,8 @@ from repscope.objectives.objective import AbstractObjective
 from repscope.training.recipe import Recipe
 from repscope.training.sections import LEAST_BATCH, PredictorSection
 
+# Predictors whose outputs are as wide as z, and compared with projections.
+ALIKE = frozenset({"none", "byol", "simsiam"})
 # Encoders with one weight for each pixel.
 OF_ONE_SIZE = ("linear", "mlp")
 
@@ -73,11 +75,13 @@ def _check_batch(recipe: Recipe, objective: AbstractObjective) -> None:
             expected=f"at least {LEAST_BATCH} images for each",
         )
     splits = recipe.training.bn_splits
-    if splits > 1 and batch_size % (splits * ranks):
+    groups = splits * ranks
+    if splits > 1 and (batch_size % groups or batch_size < LEAST_BATCH * groups):
         raise UsageError(
-            f"training.bn_splits = {splits}: each group needs as many images",
+            f"training.bn_splits = {splits}: each group needs as many images, at least "
+            f"{LEAST_BATCH}",
             found=f"training.batch_size = {batch_size} on {ranks} processes",
-            expected=f"a multiple of {splits * ranks}",
+            expected=f"a multiple of {groups}, from {LEAST_BATCH * groups}",
         )
 
 
@@ -113,6 +117,30 @@ def label_codes(
         check_choice("level of labels", wanted, levels)
     level = levels[wanted] if wanted else images.levels[0]
     return level.codes, level.n_classes
+
+
+def check_predictor(
+    objective: str, needed: str | None, section: PredictorSection
+) -> None:
+    """Refuse a predictor whose outputs mean something else than the objective's.
+
+    Args:
+        objective: its name.
+        needed: the predictor that it works with; None for none.
+        section: of the recipe.
+
+    Raises:
+        UsageError: naming the predictor that it works with.
+    """
+    asked = predictor_of(section)
+    if needed is None or asked is None or asked.name == needed:
+        return
+    if not {needed, asked.name} <= ALIKE:
+        raise UsageError(
+            f"objective {objective} works with the predictor {needed}",
+            found=f"predictor.name = {asked.name}",
+            fix="leave predictor.name out",
+        )
 
 
 def predictor_of(section: PredictorSection) -> Predictor | None:

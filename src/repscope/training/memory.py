@@ -5,12 +5,14 @@ least that a step surely needs is counted, so that nothing is refused that would
 """
 
 import contextlib
+import math
 from pathlib import Path
 
 import torch
 
 from repscope import _environment
 from repscope._checking import ResourceError
+from repscope._distributed import n_ranks
 from repscope.training.sections import LEAST_BATCH
 
 _FLOAT32_BYTES = 4
@@ -31,7 +33,7 @@ def check_memory(batch_size: int, values: int, side: int, device: torch.device) 
     """Raise ResourceError where a step surely needs more memory than there is.
 
     Args:
-        batch_size: images in a step.
+        batch_size: images in a step, of all processes.
         values: of all views of an image.
         side: of the largest of them, in pixels, for the message.
         device: of the networks.
@@ -41,14 +43,15 @@ def check_memory(batch_size: int, values: int, side: int, device: torch.device) 
     """
     available = available_bytes(device)
     of_image = values * _FLOAT32_BYTES * _COPIES
-    if available is None or batch_size * of_image <= available:
+    share = math.ceil(batch_size / n_ranks())  # of one process
+    if available is None or share * of_image <= available:
         return
-    fitting = available // (of_image * _ROOM)
+    fitting = available * n_ranks() // (of_image * _ROOM)
     raise ResourceError(
         f"a step with {batch_size:,} images of {side:,} x {side:,} pixels needs "
         "more memory than there is",
         found=f"{available / 1e9:,.1f} GB",
-        expected=f"at least {batch_size * of_image / 1e9:,.1f} GB",
+        expected=f"at least {share * of_image / 1e9:,.1f} GB",
         fix=f"training.batch_size={2 ** (fitting.bit_length() - 1)}, or smaller images"
         if fitting >= LEAST_BATCH
         else "smaller images, such as data.size=224",

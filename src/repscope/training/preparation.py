@@ -34,8 +34,13 @@ from repscope.models.backbones import completed, takes_size
 from repscope.models.heads import Head, HeadName
 from repscope.models.predictors import Predictor
 from repscope.objectives.catalogue import build_objective
-from repscope.objectives.objective import AbstractObjective
-from repscope.training.fitting import check_fit, label_codes, predictor_of
+from repscope.objectives.objective import AbstractObjective, views_needed
+from repscope.training.fitting import (
+    check_fit,
+    check_predictor,
+    label_codes,
+    predictor_of,
+)
 from repscope.training.memory import check_memory
 from repscope.training.recipe import Recipe
 from repscope.training.sections import (
@@ -112,7 +117,8 @@ def prepare(
     made = views_of(recipe.augmentation, bare.size)
     check_fit(recipe, objective, made)
     if device is not None:
-        sides = [side_of(view) or bare.size for view in made.views]
+        seen = made.first(views_needed(objective.needs))
+        sides = [side_of(view) or bare.size for view in seen]
         of_image = bare.channels * sum(side**2 for side in sides)
         check_memory(recipe.training.batch_size, of_image, bare.size, device)
     chosen = _chosen(recipe, images)
@@ -395,6 +401,7 @@ def _with_predictor(recipe: Recipe, objective: AbstractObjective) -> Recipe:
             fix="leave the section [predictor] out",
         )
     if needed is None or section.name is not None:
+        check_predictor(recipe.objective.name, needed, section)
         return recipe
     named = dataclasses.replace(section, name=needed)
     return dataclasses.replace(recipe, predictor=named)

@@ -17,7 +17,7 @@ from repscope._distributed import n_ranks
 from repscope._gathering import greatest_over_ranks
 from repscope.models.devices import device_of
 
-# How long a process waits for the others: a look at an encoder may take minutes.
+# How long a process waits for the others: a look at a large encoder takes minutes.
 PATIENCE = datetime.timedelta(minutes=10)
 # What torchrun tells each process that it starts.
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -52,10 +52,9 @@ def joined(device: str) -> Iterator[None]:
         raise ResourceError(
             f"the {os.environ['WORLD_SIZE']} processes of this job cannot meet: {error}"
         ) from error
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    yield
+    # After an error, closing would wait for those that wait for us.
+    distributed.destroy_process_group()
 
 
 def is_first() -> bool:

@@ -89,7 +89,10 @@ def value_of_text(kind: Any, text: str, where: str) -> Any:
     Raises:
         UsageError: naming the field, what was found and what is allowed.
     """
-    return value_of(kind, plain_of_text(text), where)
+    plain = plain_of_text(text)
+    if plain is None and kind is str:  # such as the head "none"
+        plain = text.strip().lower()
+    return value_of(kind, plain, where)
 
 
 def plain_of_text(text: str) -> Any:
