@@ -12,6 +12,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # One worker per core, and one thread in each: threads that wait for one another cost more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile \
 	--no-loadscope-reorder
+# Types and shapes of every call are checked too; it takes twice as long.
+SHAPES := --jaxtyping-packages=repscope,beartype.beartype
 
 USE := $(VENV)/.installed-to-use
 DEVELOP := $(VENV)/.installed-to-develop
@@ -23,7 +25,7 @@ help:
 	@echo "make demo       set up, then train three encoders of real digits and diagnose them"
 	@echo "make test       set up, then run the tests"
 	@echo "make test-slow  the large and trained experiments"
-	@echo "make check      format, lint, types, tests, doctests: what CI runs"
+	@echo "make check      format, lint, types, tests with shapes checked: what CI runs"
 	@echo "make bench      speed and memory; prints the rows of benchmarks/RESULTS.md"
 	@echo "make bench-disagreements  installs other tools; writes docs/disagreements.md"
 	@echo "make bench-methods  trains each recipe for digits; writes docs/methods.md"
@@ -64,7 +66,7 @@ check: $(DEVELOP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(SHAPES) -m "not slow"
 
 # Other tools, in an environment of their own: nothing here may change ours.
 PEERS := .peers

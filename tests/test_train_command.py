@@ -129,3 +129,50 @@ def test_losses_and_looks_are_logged_and_the_log_is_closed(monkeypatch):
     assert "watch/h/linear_accuracy/digit" in rows[1][1]
     assert ended == [0]
     assert json.loads(Path("run/wandb.json").read_text()) == {"id": "abc"}
+
+
+def test_a_run_that_goes_on_is_watched_as_before(capsys):
+    gate = ["--every", "2", "--fail-on", "effective_rank<0.99*d"]
+    assert main([*TRAIN, *WATCH, *gate, "-o", "run", "-q"]) == 1
+    rows = (Path("run") / WATCH_NAME).read_bytes()
+    assert main(["train", "--resume", "run", "-q"]) == 0  # all steps are done
+    Path("run/checkpoints/step_00000003.pt").unlink()
+    assert main(["train", "--resume", "run", "-q"]) == 1
+    assert (Path("run") / WATCH_NAME).read_bytes() == rows
+
+
+def test_a_recipe_beside_resume_is_refused(capsys):
+    assert main([*TRAIN, "-o", "run", "-q"]) == 0
+    Path("other.toml").write_text("[training]\nepochs = 3\n")
+    assert main(["train", "other.toml", "--resume", "run"]) == 2
+    assert "--resume goes on by the recipe of the run" in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_what_the_run_would(capsys):
+    words = [*TRAIN, "--set", "training.batch_size=61", "--dry-run"]
+    assert main(words) == 3
+    assert "60 images do not fill one batch" in capsys.readouterr().err
+
+
+def test_the_level_of_labels_that_is_trained_on_is_written_down():
+    words = ["--set", "objective.name=supcon", "-o", "run", "-q"]
+    assert main([*TRAIN, *words]) == 0
+    assert 'labels = "digit"' in Path("run/recipe.toml").read_text()
+    assert "the labels are those of digit" in Path("run/log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("objectives", ["moco", "queue = 65536", "cross_entropy", "needs    labels"]),
+        ("encoders", ["vit", "patch = 4", "res_lh", "depth = 5"]),
+        ("heads", ["mlp2_frozen", "never trained", "out = 8192"]),
+        ("experiments", ["S3-F2L", "S1-3"]),
+    ],
+)
+def test_what_a_recipe_can_name_is_listed(what, words, capsys):
+    assert main(["ls", what]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in words)
+    assert main(["ls", what, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)

@@ -51,6 +51,10 @@ LISTS = {
     "metrics": "what is measured, with formulas",
     "checks": "what is judged, with codes",
     "protocols": "augmentations of published methods, with every parameter",
+    "objectives": "what training can minimise, with options and what they need",
+    "encoders": "the backbones of [encoder] in a recipe",
+    "heads": "the projection heads of [head] in a recipe",
+    "experiments": "tables and figures of papers, for repscope reproduce",
 }
 
 

@@ -90,12 +90,13 @@ REPRODUCE_HELP = """Reproduce a table or figure of the papers, and compare.
   repscope reproduce ls
   repscope reproduce S1-3 -o s1-3
 """
-LIST_HELP = """List the metrics, the checks or the augmentation protocols.
+LIST_HELP = """List what is measured and judged, and what a recipe can name.
 
 \b
   repscope ls metrics
   repscope ls checks --json
-  repscope ls protocols
+  repscope ls objectives
+  repscope ls protocols | encoders | heads | experiments
 """
 
 Features = Annotated[
@@ -107,7 +108,7 @@ Runs = Annotated[
 ]
 What = Annotated[
     str | None,
-    typer.Argument(metavar="[metrics|checks|protocols]", help="What to list."),
+    typer.Argument(metavar="[metrics|checks|objectives|...]", help="What to list."),
 ]
 Column = Annotated[
     str | None,

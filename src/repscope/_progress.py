@@ -200,10 +200,12 @@ class TrainingProgress:
 
     def _lines(self, names: Sequence[str]) -> list[str]:
         """Return a line for each number that was seen, in the order of the names."""
+        # the ends of the curve, which are means too where a run is long
         return [
-            f"{clean(key):{self._width}}  {rounded(history.first):>9} "
-            f"{rounded(history.last):>9}  {sparkline(history.values, self._blocks)}"
+            f"{clean(key):{self._width}}  {rounded(history.values[0]):>9} "
+            f"{rounded(history.values[-1]):>9}  "
+            f"{sparkline(history.values, self._blocks)}"
             for name in names
             for key, history in self._histories.items()
-            if key.partition("[")[0] == name and history.last is not None
+            if key.partition("[")[0] == name and any(history.values)
         ]

@@ -1,6 +1,7 @@
 """What `train` and `reproduce` do."""
 
 import contextlib
+import io
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -24,16 +25,19 @@ from repscope.diagnosis.watch import LIMIT, Watch, watch
 from repscope.experiments.catalogue import EXPERIMENTS
 from repscope.experiments.experiment import Experiment
 from repscope.experiments.reproduce import reproduce
+from repscope.files.file_access import reading
+from repscope.files.saving import write_together
 from repscope.integrations.abstract_log import AbstractLog
 from repscope.integrations.tensorboard import TensorBoardLog
 from repscope.integrations.wandb import WandbLog
-from repscope.records import to_json
+from repscope.records import from_json, to_json
+from repscope.training.batches import Plan
 from repscope.training.engine import train
 from repscope.training.preparation import prepare
 from repscope.training.ranks import is_first, joined
 from repscope.training.recipe import Recipe, override
-from repscope.training.run_folder import recipe_of_run
-from repscope.training.snapshot import Observer
+from repscope.training.run_folder import WATCHING_NAME, recipe_of_run
+from repscope.training.snapshot import Observer, Snapshot
 
 # Where --log can write besides.
 LOGS: Mapping[str, Callable[[], AbstractLog]] = {
@@ -76,6 +80,13 @@ class Start:
         part = None if self.part is None else f"data.split={self.part}"
         words = [word for word in (source, part, *self.settings) if word is not None]
         if self.resume is not None:
+            if self.recipe is not None:
+                raise UsageError(
+                    "--resume goes on by the recipe of the run",
+                    found=f"{self.recipe} beside it",
+                    fix="leave the recipe out, or begin anew with --init-from "
+                    f"{self.resume}",
+                )
             return override(recipe_of_run(self.resume), words)
         recipe = Recipe() if self.recipe is None else Recipe.load(self.recipe)
         return override(recipe, words)
@@ -93,6 +104,7 @@ class Watching:
         layers: names, "all", or None for the default layer.
         limit: about how many images.
         logs: names of `LOGS`.
+        fail_on: what ends the training.
     """
 
     images: str | None = None
@@ -102,20 +114,39 @@ class Watching:
     layers: str | None = None
     limit: int | None = None
     logs: tuple[str, ...] = ()
+    fail_on: tuple[str, ...] = ()
 
-    def observer(self, recipe: Recipe, fail_on: tuple[str, ...]) -> Watch | None:
+    def or_as_before(self, run: Path) -> "Watching":
+        """Return how a run was watched before, where nothing else is typed."""
+        path = run / WATCHING_NAME
+        if self != Watching() or not path.is_file():
+            return self
+        with reading(path):
+            return from_json(Watching, path.read_text(encoding="utf-8"))
+
+    def remember(self, snapshot: Snapshot) -> None:
+        """Write it into the folder of a run, at its first step; an observer."""
+        if snapshot.folder is None or (snapshot.folder / WATCHING_NAME).exists():
+            return
+        content = to_json(self, indent=1).encode()
+
+        def write(file: io.BufferedIOBase) -> None:
+            file.write(content)
+
+        write_together(snapshot.folder, {WATCHING_NAME: write}, len(content))
+
+    def observer(self, recipe: Recipe) -> Watch | None:
         """Return the watch; None where nothing is to be watched.
 
         Args:
             recipe: whose random bits the images are given too.
-            fail_on: as typed.
 
         Raises:
             UsageError: where what is typed does not fit.
             InputError: where the images cannot be used.
         """
         if self.images is None:
-            self._refuse_without_images(fail_on)
+            self._refuse_without_images()
             return None
         images = open_images(self.images, split=self.part, labels=_names(self.labels))
         data = recipe.data
@@ -126,17 +157,17 @@ class Watching:
             every=EVERY if self.every is None else self.every,
             layers="all" if self.layers == "all" else _names(self.layers),
             limit=LIMIT if self.limit is None else self.limit,
-            fail_on=fail_on,
+            fail_on=self.fail_on,
         )
 
-    def _refuse_without_images(self, fail_on: tuple[str, ...]) -> None:
+    def _refuse_without_images(self) -> None:
         given = {
             "--watch-part": self.part,
             "--every": self.every,
             "--labels": self.labels,
             "--layers": self.layers,
             "--limit": self.limit,
-            "--fail-on": fail_on or None,
+            "--fail-on": self.fail_on or None,
         }
         for option, value in given.items():
             if value is not None:
@@ -181,14 +212,17 @@ def train_encoder(
     for source in (recipe.data.source, watching.images or ""):
         check_not_inside(run, source)
     images = _images_of(start, recipe)
-    watcher = watching.observer(recipe, tuple(output.fail_on))
+    watching = replace(watching, fail_on=tuple(output.fail_on))
+    if resume is not None:
+        watching = watching.or_as_before(resume)
+    watcher = watching.observer(recipe)
     for name in watching.logs:
         check_choice("log", name, LOGS)
     logs = [LOGS[name]() for name in dict.fromkeys(watching.logs)]
     if dry_run:
         _terminal.show(_planned(recipe, images, watcher))
         return EXIT_OK
-    seen = _Observers(watcher, tuple(logs))
+    seen = _Observers(watching, watcher, tuple(logs))
     try:
         _train(start, recipe, images, run, seen, device=device, output=output)
     except BaseException as error:
@@ -196,7 +230,9 @@ def train_encoder(
             error.add_note(shlex.join(["repscope", "train", "--resume", str(run)]))
         raise
     if not output.quiet:
-        words = shlex.join(["repscope", "diagnose", str(run), recipe.data.source])
+        held_out = ["--part", "test"] if recipe.data.split == "train" else []
+        source = recipe.data.source
+        words = shlex.join(["repscope", "diagnose", str(run), source, *held_out])
         _terminal.show(f"encoder: {run / 'encoder.safetensors'}")
         _terminal.note(f"next: {words} --reference untrained")
     return _judged(watcher)
@@ -214,6 +250,7 @@ def _judged(watcher: Watch | None) -> int:
 class _Observers:
     """Who is shown each step: what is watched, and where it is logged."""
 
+    watching: Watching
     watcher: Watch | None
     logs: tuple[AbstractLog, ...]
 
@@ -226,11 +263,11 @@ class _Observers:
             for log in self.logs:
                 stack.enter_context(log)
             if self.watcher is None:
-                yield self.logs
+                yield (*self.logs, self.watching.remember) if self.logs else ()
                 return
             self.watcher.on += [log.look for log in self.logs]
             self.watcher.on.append(lambda look: shown.look(look.numbers))
-            yield (*self.logs, self.watcher)
+            yield (*self.logs, self.watching.remember, self.watcher)
 
 
 def _train(
@@ -274,7 +311,7 @@ def _images_of(start: Start, recipe: Recipe) -> ImageSet:
     try:
         return open_images(source, split=recipe.data.split or None)
     except RepscopeError as error:
-        if start.images is not None or Path(source).exists():
+        if start.images or start.part or Path(source).exists():
             raise
         raise InputError(
             f"the images of the recipe are not there: {source}",
@@ -285,6 +322,8 @@ def _images_of(start: Start, recipe: Recipe) -> ImageSet:
 def _planned(recipe: Recipe, images: ImageSet, watcher: Watch | None) -> str:
     """Return the recipe with all that it leaves open, and what its views are."""
     ready = prepare(recipe, images)
+    training = ready.recipe.training
+    Plan(ready.images.n, training.batch_size, training.epochs, training.seed)
     views = "\n".join(f"# {line}" for line in ready.protocol.describe().splitlines())
     count = f"# {ready.images.n:,} images of {ready.images.name}"
     if watcher is not None:

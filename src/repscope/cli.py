@@ -245,7 +245,15 @@ def ls(
     json: option.Json = False,
     debug: option.Debug = False,
 ) -> int:
-    """List what repscope measures and checks."""
+    """List what repscope measures, checks and trains."""
+    if what in ("objectives", "encoders", "heads"):
+        from repscope._training_lists import list_trainable
+
+        return list_trainable(what, as_json=json)
+    if what == "experiments":
+        from repscope._training import reproduce_experiment
+
+        return reproduce_experiment("ls", None, False, json, quiet=False)
     from repscope._command_line import list_catalogue
 
     return list_catalogue(what, as_json=json)

@@ -100,7 +100,7 @@ def test_features_are_non_negative_vectors_of_any_size_of_images(name, size):
     assert h.max() > 0
 
 
-@pytest.mark.parametrize("name", SIGNED)
+@pytest.mark.parametrize("name", sorted(SIGNED))
 def test_features_of_the_others_are_of_both_signs(name):
     backbone = lively(SMALL[name])
     h = backbone(random_images())

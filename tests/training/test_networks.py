@@ -87,3 +87,19 @@ def test_the_company_changes_from_step_to_step_and_not_from_run_to_run():
     )
     assert torch.equal(first, again)
     assert not torch.allclose(first, later)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["training.bn_splits=1", "training.batch_norm=global", "training.bn_splits=2"],
+)
+def test_small_crops_leave_the_running_statistics_alone(word):
+    networks, other = networks_of(word), networks_of(word)
+    large, small = torch.rand(4, 1, 16, 16), torch.rand(4, 1, 8, 8)
+    alone, both = networks([large]), other([large, small])
+    torch.testing.assert_close(both.z[0], alone.z[0])
+    for name, value in networks.named_buffers():
+        if "num_batches" not in name:
+            assert torch.equal(other.get_buffer(name), value), name
+    layers = [one for one in other.modules() if hasattr(one, "momentum")]
+    assert all(layer.momentum == 0.1 for layer in layers)

@@ -129,7 +129,7 @@ def _opened_file(
         if is_of_kind and split is not None:
             raise UsageError(
                 f"{file.name}: {kind.value} has no split {split!r}",
-                fix="pass the file of that split",
+                fix="leave the split out, or pass the file of that split",
             )
         if is_of_kind:
             return read()

@@ -68,7 +68,7 @@ class HeadKind:
 
 _ALL = ("hidden", "out", "bn")
 # All heads but "none", which has no layer.
-_KINDS: Mapping[str, HeadKind] = MappingProxyType(
+HEADS: Mapping[str, HeadKind] = MappingProxyType(
     {
         "linear": HeadKind(CONTRASTIVE_OUT, ("out",), n_hidden=0),
         "mlp2": HeadKind(CONTRASTIVE_OUT, _ALL, hidden_bn=False),
@@ -166,7 +166,7 @@ class Head:
 
     def __post_init__(self) -> None:
         check_choice("head", self.name, get_args(HeadName))
-        options = () if self.name == "none" else _KINDS[self.name].options
+        options = () if self.name == "none" else HEADS[self.name].options
         given = {"hidden": self.hidden, "out": self.out, "bn": self.bn}
         check_options(f"head {self.name}", given, options)
 
@@ -185,7 +185,7 @@ def build_head(head: Head, d_in: int, *, seed: int = 0) -> nn.Module:
     """
     generator = generator_of(seed, HEAD_STREAM)
     module = made(lambda: _assembled(head, d_in), draw_uniform, generator)
-    is_frozen = head.name != "none" and _KINDS[head.name].frozen
+    is_frozen = head.name != "none" and HEADS[head.name].frozen
     return freeze(module) if is_frozen else module
 
 
@@ -202,7 +202,7 @@ def freeze(module: nn.Module) -> nn.Module:
 
 def is_linear(head: Head) -> bool:
     """Return whether z is an affine function of h: no head at all, or one matrix."""
-    return head.name == "none" or _KINDS[head.name].n_hidden == 0
+    return head.name == "none" or HEADS[head.name].n_hidden == 0
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -252,7 +252,7 @@ def hidden_layer(inputs: int, outputs: int, *, bias: bool, bn: bool) -> list[nn.
 def _assembled(head: Head, d_in: int) -> nn.Module:
     if head.name == "none":
         return nn.Identity()
-    kind = _KINDS[head.name]
+    kind = HEADS[head.name]
     out = head.out or kind.out
     hidden = head.hidden or kind.hidden or (out if kind.square else d_in)
     bn = kind.hidden_bn

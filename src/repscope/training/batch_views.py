@@ -4,6 +4,10 @@ Pictures that lie in memory are cropped and changed by the batch, on the device.
 larger ones, the threads that decode them cut the crops; the rest is done here.
 """
 
+import contextlib
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +19,8 @@ from repscope.data.large_images import Crops, is_cut_when_read, read_crops
 from repscope.objectives.objective import views_needed
 from repscope.training.batches import Batch, Cut
 from repscope.training.preparation import Prepared
+
+Views = tuple[Float[Tensor, "n c _ _"], ...]
 
 
 def cut_of(prepared: Prepared) -> Cut | None:
@@ -36,9 +42,39 @@ def cut_of(prepared: Prepared) -> Cut | None:
     return cut
 
 
-def views_of_batch(
-    batch: Batch, prepared: Prepared, device: torch.device
-) -> tuple[Float[Tensor, "n c _ _"], ...]:
+def viewed(
+    stream: Generator[Batch], prepared: Prepared, device: torch.device
+) -> Generator[tuple[Batch, Views]]:
+    """Yield batches with their views.
+
+    On several threads of a CPU the views of the next batch are made while a step is
+    taken: much of both is too small to be shared by threads. They are the same.
+
+    Args:
+        stream: the batches; is closed with this.
+        prepared: says how views are made.
+        device: where they are made.
+    """
+    with contextlib.closing(stream):
+        if device.type != "cpu" or torch.get_num_threads() == 1:
+            for batch in stream:
+                yield batch, views_of_batch(batch, prepared, device)
+            return
+        with ThreadPoolExecutor(1) as pool:
+
+            def made() -> tuple[Batch, Views] | None:
+                batch = next(stream, None)
+                if batch is None:
+                    return None
+                return batch, views_of_batch(batch, prepared, device)
+
+            coming = pool.submit(made)
+            while (found := coming.result()) is not None:
+                coming = pool.submit(made)
+                yield found
+
+
+def views_of_batch(batch: Batch, prepared: Prepared, device: torch.device) -> Views:
     """Return as many views of each image as the objective needs.
 
     Args:

@@ -214,6 +214,16 @@ def _log_oddities(run: Run) -> None:
     operations = {type(one) for view in prepared.protocol.views for one in view}
     if prepared.preprocess.channels == 1 and operations & {ColorJitter, Grayscale}:
         _log.info("the images are grey: ColorJitter and Grayscale change nothing")
+    if prepared.objective.needs.labels:
+        _log.info("the labels are those of %s", prepared.recipe.objective.labels)
+    queue, n = len(run.learner.memory.get("queue", ())), prepared.images.n
+    if queue > n:
+        _log.info(
+            "the queue of %s holds each of %s images several times: "
+            "objective.options.queue",
+            f"{queue:,}",
+            f"{n:,}",
+        )
     target, training = prepared.objective.needs.target, prepared.recipe.training
     in_groups = training.bn_splits > 1 or (
         n_ranks() > 1 and training.batch_norm == "local"

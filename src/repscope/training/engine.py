@@ -25,7 +25,7 @@ from repscope.data.imageset import ImageSet
 from repscope.data.sources import open_images
 from repscope.models.backbones import build
 from repscope.models.encoder import Encoder
-from repscope.training.batch_views import cut_of, views_of_batch
+from repscope.training.batch_views import cut_of, viewed
 from repscope.training.batches import Share, batches
 from repscope.training.beginning import Run, begun, go_on, opened, start
 from repscope.training.interruptions import Interruptions
@@ -39,6 +39,7 @@ from repscope.training.recipe import Recipe
 from repscope.training.run_folder import BATCHES_NAME, Surroundings, recipe_of_run
 from repscope.training.saved_run import training_facts
 from repscope.training.schedules import learning_rate
+from repscope.training.sections import OptimiserSection
 from repscope.training.snapshot import Observer, Snapshot, Stop
 
 # Batches read ahead where pictures are decoded as they come.
@@ -189,10 +190,9 @@ def _loop(
         workers=workers,
         share=Share(rank(), n_ranks()),
     )
-    with contextlib.closing(stream):
-        for batch in stream:
+    with contextlib.closing(viewed(stream, prepared, run.device)) as steps:
+        for batch, seen in steps:
             rate = _learning_rate(run, batch.step)
-            seen = views_of_batch(batch, prepared, run.device)
             is_taken = learner.take_step(batch, seen, learning_rate=rate)
             recording.add_step(batch, learner.losses, rate)
             if progress is not None:
@@ -236,6 +236,7 @@ def _check_diverged(run: Run) -> None:
     if learner.nonfinite_in_row < training.maximum_nonfinite:
         return
     rate = run.prepared.recipe.optimiser.learning_rate
+    smaller = min(rate / 10, OptimiserSection.learning_rate)
     place = "RUN" if run.folder is None else run.folder.path
     raise TrainingDiverged(
         f"training has diverged: {learner.nonfinite_in_row} steps in a row, up to step "
@@ -243,7 +244,7 @@ def _check_diverged(run: Run) -> None:
         found=f"optimiser.learning_rate = {rate:g}",
         fix="--resume cannot help, as it takes the same steps again: begin anew, in "
         "another folder, with a smaller learning rate or a longer warm-up: --init-from "
-        f"{place} --set optimiser.learning_rate={rate / 10:g}; {BATCHES_NAME}/ lists "
+        f"{place} --set optimiser.learning_rate={smaller:g}; {BATCHES_NAME}/ lists "
         "the images of these steps",
     )
 

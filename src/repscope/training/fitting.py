@@ -3,12 +3,10 @@
 import dataclasses
 from typing import get_args
 
-import numpy as np
-from jaxtyping import Int
-
 from repscope._checking import InputError, UsageError, check_choice
 from repscope._distributed import n_ranks
 from repscope.data.imageset import ImageSet
+from repscope.data.levels import Level
 from repscope.data.operations import RandomResizedCrop
 from repscope.data.protocols import Protocol
 from repscope.models.predictors import Predictor, PredictorName
@@ -20,8 +18,6 @@ from repscope.training.sections import LEAST_BATCH, PredictorSection
 ALIKE = frozenset({"none", "byol", "simsiam"})
 # Encoders with one weight for each pixel.
 OF_ONE_SIZE = ("linear", "mlp")
-
-Codes = Int[np.ndarray, " n"]
 
 
 def check_fit(recipe: Recipe, objective: AbstractObjective, protocol: Protocol) -> None:
@@ -85,10 +81,10 @@ def _check_batch(recipe: Recipe, objective: AbstractObjective) -> None:
         )
 
 
-def label_codes(
+def label_level(
     recipe: Recipe, images: ImageSet, objective: AbstractObjective
-) -> tuple[Codes | None, int | None]:
-    """Return the classes of the images on the level of the recipe, and their number.
+) -> Level | None:
+    """Return the level of labels that the recipe names, by default the finest.
 
     Args:
         recipe: says the level.
@@ -112,11 +108,10 @@ def label_codes(
                 fix="give labelled images, or an objective without labels, such as "
                 "nt_xent",
             )
-        return None, None
+        return None
     if wanted:
         check_choice("level of labels", wanted, levels)
-    level = levels[wanted] if wanted else images.levels[0]
-    return level.codes, level.n_classes
+    return levels[wanted] if wanted else images.levels[0]
 
 
 def check_predictor(

@@ -3,7 +3,8 @@
 One module, because DistributedDataParallel sums gradients of one forward pass.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,14 +56,37 @@ class Networks(nn.Module):
         """Return what becomes of each view.
 
         Each view passes alone: its batch statistics are its own, as in the authors'
-        code of VICReg and Barlow Twins (SimCLR's joins the views).
+        code of VICReg and Barlow Twins (SimCLR's joins the views). Views smaller than
+        the first, as of multi-crop, leave the running statistics alone: an encoder is
+        used on whole images, not on small crops of them.
         """
-        h = tuple(self.backbone(view) for view in views)
-        z = tuple(self.head(one) for one in h)
-        predictions: Views = ()
-        if self.predictor is not None:
-            predictions = tuple(self.predictor(one) for one in z)
-        return Outputs(h, z, predictions)
+        h, z, predictions = [], [], []
+        for view in views:
+            is_small = view.shape[-1] < views[0].shape[-1]
+            with _statistics_kept(self) if is_small else contextlib.nullcontext():
+                h.append(self.backbone(view))
+                z.append(self.head(h[-1]))
+                if self.predictor is not None:
+                    predictions.append(self.predictor(z[-1]))
+        return Outputs(tuple(h), tuple(z), tuple(predictions))
+
+
+@contextlib.contextmanager
+def _statistics_kept(networks: nn.Module) -> Iterator[None]:
+    """Normalise batches as usual, and leave the running statistics as they are."""
+    layers = [
+        one
+        for one in networks.modules()
+        if isinstance(one, nn.modules.batchnorm._BatchNorm)
+    ]
+    usual = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, usual, strict=True):
+            layer.momentum = momentum
 
 
 def built(prepared: Prepared, *, is_target: bool = False) -> Networks:

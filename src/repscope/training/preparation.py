@@ -38,7 +38,7 @@ from repscope.objectives.objective import AbstractObjective, views_needed
 from repscope.training.fitting import (
     check_fit,
     check_predictor,
-    label_codes,
+    label_level,
     predictor_of,
 )
 from repscope.training.memory import check_memory
@@ -122,7 +122,10 @@ def prepare(
         of_image = bare.channels * sum(side**2 for side in sides)
         check_memory(recipe.training.batch_size, of_image, bare.size, device)
     chosen = _chosen(recipe, images)
-    labels, n_classes = label_codes(recipe, chosen, objective)
+    level = label_level(recipe, chosen, objective)
+    if level is not None and objective.needs.labels:
+        named = dataclasses.replace(recipe.objective, labels=level.name)
+        recipe = dataclasses.replace(recipe, objective=named)
     stored = Preprocess(recipe.data.stored_size or bare.size, channels=bare.channels)
     ready = chosen.in_memory(stored)
     recipe = _with_statistics(recipe, ready, stored)
@@ -137,8 +140,8 @@ def prepare(
         head=head,
         predictor=predictor_of(recipe.predictor),
         objective=objective,
-        labels=labels,
-        n_classes=n_classes,
+        labels=None if level is None else level.codes,
+        n_classes=None if level is None else level.n_classes,
     )
 
 

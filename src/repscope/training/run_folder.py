@@ -44,6 +44,7 @@ RECIPE_NAME = "recipe.toml"
 ENVIRONMENT_NAME = "env.json"
 METRICS_NAME = "metrics.jsonl"
 WATCH_NAME = "watch.jsonl"
+WATCHING_NAME = "watching.json"
 TIMING_NAME = "timing.jsonl"
 FAILURES_NAME = "failures.jsonl"
 LOG_NAME = "log.txt"
@@ -53,7 +54,7 @@ CHECKPOINTS_NAME = "checkpoints"
 BATCHES_NAME = "failures"
 _FILES = (
     *(RECIPE_NAME, ENVIRONMENT_NAME, METRICS_NAME, TIMING_NAME, FAILURES_NAME),
-    *(WATCH_NAME, LOG_NAME, ENCODER_NAME, CARD_NAME),
+    *(WATCH_NAME, WATCHING_NAME, LOG_NAME, ENCODER_NAME, CARD_NAME),
 )
 # What only a run has; a folder without any of them is somebody else's.
 _MARKS = (RECIPE_NAME, METRICS_NAME, CHECKPOINTS_NAME)
