@@ -141,3 +141,21 @@ def test_a_closure_gives_the_loss_and_the_gradient():
 
     assert optimiser.step(closure) == 4.0
     assert float(parameter.detach()) == 1.5
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.2, 3.0])
+def test_clipping_only_shortens_steps_of_sgd(rate):
+    """As in solo-learn: each layer's rate is the lesser of its own and that of SGD."""
+    start, gradient = drawn(4, 3), drawn(4, 3, seed=1)
+    given = {"momentum": 0.0, "weight_decay": 0.0, "rates": [rate]}
+    found = stepped(start, [gradient], **given, clip=True)
+    own = TRUST * start.norm() / gradient.norm()
+    expected = start - min(rate, float(own)) * gradient
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_clipping_leaves_weights_without_length_to_sgd():
+    start, gradient = torch.zeros(2, 2, dtype=torch.float64), drawn(2, 2)
+    given = {"momentum": 0.0, "weight_decay": 0.0, "rates": [5.0]}
+    found = stepped(start, [gradient], **given, clip=True)
+    torch.testing.assert_close(found, -5.0 * gradient)

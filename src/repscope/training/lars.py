@@ -12,6 +12,8 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 _BUFFER = "momentum"
+# A rate of 0 moves nothing, whatever the scale is.
+_LEAST_RATE = 1e-30
 
 
 class Lars(torch.optim.Optimizer):
@@ -24,6 +26,9 @@ class Lars(torch.optim.Optimizer):
         m <- momentum m + q d
         p <- p - learning_rate m
 
+    With `clip`, q = min(trust |p| / (learning_rate |d|), 1): a step is as of SGD, but
+    without momentum never longer than trust times the length of the weights.
+
     Parameters of one dimension or none, as biases and those of normalisation are, have
     neither decay nor scale: d = g and q = 1. Parameters without a gradient stay as they
     are, and so do their buffers. Nothing waits for the device.
@@ -34,12 +39,13 @@ class Lars(torch.optim.Optimizer):
         momentum: from 0 to below 1.
         weight_decay: from 0.
         trust: eta of the source, above 0.
+        clip: whether the scale only shortens steps.
 
     Source: You, Gitman & Ginsburg 2017, algorithm 1; facebookresearch/vicreg at
     4e12602, main_vicreg.py. As in the source's code. Differs from the source's paper in
     that the decay counts in the length of d, that parameters of one dimension are
     excluded, and that the learning rate multiplies the buffer and not what goes into
-    it.
+    it. `clip` is that of NVIDIA's LARC, which vturrisi/solo-learn uses.
 
     Misleads: a learning rate of SGD is too small for it by orders of magnitude, as the
     trust multiplies it; parameters of one dimension move by the learning rate alone.
@@ -60,12 +66,14 @@ class Lars(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust: float = 1e-3,
+        clip: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
             "momentum": momentum,
             "weight_decay": weight_decay,
             "trust": trust,
+            "clip": clip,
         }
         super().__init__(parameters, defaults)
 
@@ -89,7 +97,8 @@ class Lars(torch.optim.Optimizer):
                 direction = parameter.grad
                 if parameter.ndim > 1:
                     decayed = direction.add(parameter, alpha=group["weight_decay"])
-                    direction = _scaled(decayed, parameter, group["trust"])
+                    rate = group["lr"] if group["clip"] else None
+                    direction = _scaled(decayed, parameter, group["trust"], rate)
                 state = self.state[parameter]
                 if _BUFFER not in state:
                     state[_BUFFER] = torch.zeros_like(parameter)
@@ -102,13 +111,20 @@ def _scaled(
     direction: Shaped[Tensor, "*shape"],
     parameter: Shaped[Tensor, "*shape"],
     trust: float,
+    rate: float | None,
 ) -> Shaped[Tensor, "*shape"]:
-    """Return a direction whose length is `trust` times that of the parameter."""
+    """Return a direction whose length is `trust` times that of the parameter.
+
+    With a rate, it is only shortened: so that rate times it is at most as long.
+    """
     # Squares of half-precision numbers overflow at 256.
     ours, theirs = (
         torch.linalg.vector_norm(one, dtype=torch.promote_types(one.dtype, torch.float))
         for one in (parameter, direction)
     )
     has_ratio = (ours > 0) & (theirs > 0)
-    ratio = torch.where(has_ratio, trust * ours / theirs, torch.ones_like(ours))
+    scale = trust * ours / theirs
+    if rate is not None:
+        scale = (scale / max(rate, _LEAST_RATE)).clamp(max=1.0)
+    ratio = torch.where(has_ratio, scale, torch.ones_like(ours))
     return direction.mul(ratio.to(direction.dtype))

@@ -42,6 +42,7 @@ def build_optimiser(
             momentum=momentum,
             weight_decay=decay,
             trust=section.trust,
+            clip=section.clip,
         )
     groups = _groups(trained, decay) if section.exclude_1d else trained
     if section.name == "sgd":

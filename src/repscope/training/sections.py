@@ -209,6 +209,7 @@ class OptimiserSection:
         final_fraction: where "cosine" ends, as a share of `learning_rate`.
         trust: of "lars": the length of its step as a share of that of the weights, at
             a learning rate of 1; above 0.
+        clip: of "lars": whether the trust only shortens steps of SGD.
         exclude_1d: whether biases and the parameters of normalisation, which have one
             dimension, are without weight decay; those of "lars" always are.
         milestones: of the schedule "step": the epochs after which the learning rate is
@@ -225,6 +226,7 @@ class OptimiserSection:
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     final_fraction: float = 1e-3
     trust: float = 1e-3
+    clip: bool = False
     exclude_1d: bool = False
     milestones: tuple[float, ...] = ()
     step_factor: float = 0.1
@@ -245,6 +247,8 @@ class OptimiserSection:
         rising = all(a < b for a, b in itertools.pairwise((0, *self.milestones)))
         given = list(self.milestones)
         check_value("optimiser.milestones", given, rising, "above 0 and rising")
+        allowed = not self.clip or self.name == "lars"
+        check_value("optimiser.clip", self.clip, allowed, "false, or name = lars")
         stepped = bool(given) or self.schedule != "step"
         expected = "an epoch or more, for schedule = step"
         check_value("optimiser.milestones", given, stepped, expected)
