@@ -20,7 +20,8 @@ metrics explanation training
 diagnosis
 remedies selection
 experiments integrations
-cli __main__ _command_line _inputs _options _progress _running _terminal _training _training_lists
+cli __main__ _command_line _inputs _options _progress _running _terminal \
+_training _training_lists
 """
 ROW_OF = {
     room: row
