@@ -386,7 +386,8 @@ def test_ls_alone_says_what_can_be_listed(capsys):
     assert main(["ls"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^repscope ls (\w+)$", printed, re.M) == [
-        *("metrics", "checks", "protocols")
+        *("metrics", "checks", "protocols"),
+        *("objectives", "encoders", "heads", "experiments"),
     ]
 
 

@@ -245,7 +245,8 @@ def test_what_is_not_there_is_refused(source, options, error, message):
 
 @pytest.mark.parametrize("made", [parquet_of, lambda place: idx_files(place) / IDX])
 def test_a_single_file_has_no_splits(made, tmp_path):
-    with pytest.raises(UsageError, match=" has no split 'train'\n  fix: pass the file"):
+    message = " has no split 'train'\n  fix: leave the split out"
+    with pytest.raises(UsageError, match=message):
         open_images(made(tmp_path), split="train")
 
 
