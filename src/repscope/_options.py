@@ -224,6 +224,10 @@ RecipeFile = Annotated[
     Path | None,
     typer.Argument(metavar="[RECIPE.toml]", help="The recipe; defaults without."),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the networks first: for long runs."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Such as training.epochs=3."),

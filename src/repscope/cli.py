@@ -187,6 +187,7 @@ def train(
     limit: option.Limit = None,
     fail_on: option.FailOn = None,
     log: option.Log = None,
+    compile: option.Compile = False,
     device: option.Device = "auto",
     out: option.Out = None,
     overwrite: option.Overwrite = False,
@@ -198,7 +199,7 @@ def train(
     from repscope._command_line import Output
     from repscope._training import Start, Watching, train_encoder
 
-    settings = tuple(set_values or ())
+    settings = (*(set_values or ()), *(["training.compile=true"] * compile))
     start = Start(recipe, settings, images, part, resume, init_from)
     output = Output(out, overwrite, tuple(fail_on or ()), quiet=quiet)
     logs = tuple(log or ())
