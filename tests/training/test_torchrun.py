@@ -82,6 +82,7 @@ def test_a_job_of_two_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.slow
 def test_a_mistake_is_told_by_every_process_at_once(tmp_path):
-    job = torchrun("-m", "repscope", "train", *WORDS, "--set", "head.name=mlp5")
+    words = [*WORDS, "--set", "head.name=mlp5", "-o", tmp_path / "run"]
+    job = torchrun("-m", "repscope", "train", *words)
     assert job.returncode != 0
     assert "unknown head" in job.stderr
