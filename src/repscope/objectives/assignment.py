@@ -15,6 +15,7 @@ from repscope.objectives.batch import (
     ViewBatch,
     exact_views,
     full_precision,
+    mean_of,
     split_loss,
 )
 from repscope.objectives.directions import directions
@@ -152,8 +153,8 @@ class SwAV(AbstractMemoryObjective):
             ]
             q = [one.exp() for one in log_q]
             log_p = [torch.log_softmax(one / self.temperature, dim=1) for one in scores]
-            cross_entropy = _mean(list(_swapped(q, log_p)))
-            entropy = -_mean(
+            cross_entropy = mean_of(list(_swapped(q, log_p)))
+            entropy = -mean_of(
                 [(a * b).sum(dim=1).mean() for a, b in zip(q, log_q, strict=True)]
             )
             divergence = cross_entropy - entropy
@@ -162,7 +163,7 @@ class SwAV(AbstractMemoryObjective):
                 "divergence": divergence,
                 "entropy": entropy,
             }
-            spread = _mean([torch.special.entr(one.mean(dim=0)).sum() for one in q])
+            spread = mean_of([torch.special.entr(one.mean(dim=0)).sum() for one in q])
             used = spread.new_tensor(len(earlier[0]) if earlier else 0)
             stats = {
                 "mean_assignment_entropy": spread,
@@ -204,7 +205,3 @@ def _swapped(
         for j, predicted in enumerate(log_p):
             if j != i:
                 yield -(assigned * predicted).sum(dim=1).mean()
-
-
-def _mean(values: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    return torch.stack(values).mean()

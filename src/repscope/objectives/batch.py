@@ -144,6 +144,11 @@ def full_precision(views: tuple[Shaped[Tensor, "n m"], ...]) -> torch.autocast:
     return torch.autocast(device_type=views[0].device.type, enabled=False)
 
 
+def mean_of(values: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+    """Return the mean of some numbers, of views or of pairs of them."""
+    return torch.stack(values).mean()
+
+
 def pairs_of(
     views: tuple[Float[Tensor, "n m"], ...],
 ) -> list[tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]]:

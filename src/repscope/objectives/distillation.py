@@ -17,6 +17,7 @@ from repscope.objectives.batch import (
     ViewBatch,
     exact_views,
     full_precision,
+    mean_of,
     split_loss,
 )
 from repscope.objectives.directions import directions
@@ -111,8 +112,10 @@ class BYOL(AbstractObjective):
                 torch.zeros_like(loss),
                 parts={"cosine": cosine},
                 stats={
-                    "predictor_rank": _mean([_effective_rank(p) for p in predictions]),
-                    "target_std": _mean([_spread(target) for target in targets]),
+                    "predictor_rank": mean_of(
+                        [_effective_rank(p) for p in predictions]
+                    ),
+                    "target_std": mean_of([_spread(target) for target in targets]),
                 },
             )
 
@@ -180,7 +183,7 @@ class SimSiam(AbstractObjective):
                 -cosine,
                 torch.zeros_like(cosine),
                 parts={"cosine": cosine},
-                stats={"output_std": _mean([_spread(target) for target in targets])},
+                stats={"output_std": mean_of([_spread(target) for target in targets])},
             )
 
 
@@ -203,7 +206,7 @@ def _mean_cosine(
         others = [target for place, target in targets.items() if place != view]
         direction = directions(prediction)
         cosines += [(direction * other).sum(dim=1).mean() for other in others]
-    return _mean(cosines)
+    return mean_of(cosines)
 
 
 @torch.no_grad()
@@ -227,7 +230,3 @@ def _spread(unit: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
     # torch's own std takes eight times as long along this dimension.
     variances = (unit - unit.mean(dim=0)).square().mean(dim=0)
     return variances.sqrt().mean() * unit.shape[1] ** 0.5
-
-
-def _mean(values: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    return torch.stack(values).mean()

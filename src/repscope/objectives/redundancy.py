@@ -14,6 +14,7 @@ from repscope.objectives.batch import (
     ViewBatch,
     exact_views,
     full_precision,
+    mean_of,
     pairs_of,
     split_loss,
 )
@@ -102,14 +103,14 @@ class VICReg(AbstractObjective):
             root = math.sqrt(len(views[0]) - 1)
             scaled = [(view - view.mean(dim=0)) / root for view in views]
             variances = [view.square().sum(dim=0) for view in scaled]
-            similarity = _mean([self._distance(a, b) for a, b in pairs_of(views)])
+            similarity = mean_of([self._distance(a, b) for a, b in pairs_of(views)])
             # The mean over pairs of f(a) + f(b) is twice the mean over views of f.
-            hinge = _mean([self._hinge(of_view) for of_view in variances])
+            hinge = mean_of([self._hinge(of_view) for of_view in variances])
             variance = hinge if self.variance_average else 2 * hinge
-            covariance = 2 * _mean(
+            covariance = 2 * mean_of(
                 [_covariance(*one) for one in zip(scaled, variances, strict=True)]
             )
-            spread = _mean([of_view.detach().sqrt().mean() for of_view in variances])
+            spread = mean_of([of_view.detach().sqrt().mean() for of_view in variances])
             return split_loss(
                 self.invariance_weight * similarity,
                 self.variance_weight * variance + self.covariance_weight * covariance,
@@ -202,7 +203,7 @@ class BarlowTwins(AbstractObjective):
                 for a, b in pairs_of(exact_views(batch.z))
             ]
             on_diagonal, off_diagonal, correlation = (
-                _mean(list(values)) for values in zip(*of_pairs, strict=True)
+                mean_of(list(values)) for values in zip(*of_pairs, strict=True)
             )
             return split_loss(
                 on_diagonal,
@@ -298,10 +299,6 @@ def _correlation_sums(
         off_diagonal = correlations.fill_diagonal_(0).square().sum()
     on_diagonal = (1 - diagonal).square().sum()
     return on_diagonal, off_diagonal, diagonal.mean()
-
-
-def _mean(values: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    return torch.stack(values).mean()
 
 
 def _check_numbers(
